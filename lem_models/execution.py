@@ -1,0 +1,236 @@
+"""Schedule and market in, slippage out: the one definition of cost (model specification, sections 3 and 4).
+
+Axes: B orders, S scenarios, M minimum durations, H bars of the horizon. Schedules are (B, S, M, H).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lem_models.orders import LOT, Limits, MarketPath, OrderGrid
+
+
+def slippage_bps(side: Tensor, fill: Tensor, benchmark: Tensor) -> Tensor:
+    """Cost against a benchmark; positive means the order did worse.
+
+    Example:
+        >>> slippage_bps(torch.tensor(-1.0), torch.tensor(100.1), torch.tensor(100.0)).round()
+        tensor(-10.)
+    """
+    return side * (fill / benchmark - 1) * 1e4
+
+
+@dataclass
+class RunningMarket:
+    """Benchmarks over bars 1..t, for each t; all (B, H).
+
+    A bar without trades has no price and counts in neither benchmark. Before the first traded bar both are
+    the arrival price.
+    """
+
+    vwap: Tensor
+    twap: Tensor
+
+    @classmethod
+    def of(cls, market: MarketPath) -> "RunningMarket":
+        """Accumulate the benchmarks of a market path."""
+        traded = (market.volume > 0).to(market.price.dtype)
+        # Prices are averaged as returns on arrival: float32 keeps hundredths of a basis point that way.
+        relative = torch.where(traded > 0, market.price / market.arrival[:, None] - 1, 0.0)
+        # Volumes span many orders of magnitude; the largest bar of the path sets the unit.
+        unit = market.volume.amax(dim=1, keepdim=True).clamp_min(torch.finfo(market.price.dtype).tiny)
+        weight = market.volume / unit
+        return cls(
+            vwap=_running_mean(relative, weight) * market.arrival[:, None] + market.arrival[:, None],
+            twap=_running_mean(relative, traded) * market.arrival[:, None] + market.arrival[:, None],
+        )
+
+    def benchmark(self, grid: OrderGrid) -> Tensor:
+        """The running benchmark of each scenario; (B, S, 1, H)."""
+        return torch.where(grid.is_vwap.to(self.vwap.device), self.vwap[:, None, None], self.twap[:, None, None])
+
+    def before(self, grid: OrderGrid, market: MarketPath) -> Tensor:
+        """The benchmark over the bars before t, the arrival price at t = 0; (B, S, 1, H)."""
+        running = self.benchmark(grid)
+        arrival = market.arrival[:, None, None, None].expand_as(running[..., :1])
+        return torch.cat([arrival, running[..., :-1]], dim=-1)
+
+
+def _running_mean(values: Tensor, weights: Tensor) -> Tensor:
+    total = weights.cumsum(dim=1)
+    return (values * weights).cumsum(dim=1) / torch.where(total > 0, total, 1.0)
+
+
+def feasible_bounds(remaining: Tensor, bars_left: int, limits: Limits) -> tuple[Tensor, Tensor]:
+    """Least and greatest child order that keep the parent order fillable under its limits.
+
+    Args:
+        remaining: Unexecuted fraction, a whole number of lots; any shape.
+        bars_left: Bars left including this one.
+        limits: Floor and cap.
+
+    Returns:
+        ``lo`` and ``hi``, whole numbers of lots with ``0 <= lo <= hi <= cap`` wherever the order is still fillable.
+    """
+    must = remaining - (bars_left - 1) * limits.cap_in_lots
+    lo = torch.maximum(remaining.clamp_max(limits.floor_in_lots), must)
+    hi = remaining.clamp_max(limits.cap_in_lots)
+    return lo.clamp_max(hi), hi
+
+
+def whole_lots(fraction: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
+    """Round down to whole lots within ``[lo, hi]``; the gradient passes through unchanged."""
+    bounded = torch.minimum(torch.maximum(fraction, lo), hi)
+    rounded = torch.maximum(torch.floor(bounded.detach() / LOT) * LOT, lo)
+    return rounded + (bounded - bounded.detach())
+
+
+def follow(desired: Tensor, market: MarketPath, limits: Limits) -> Tensor:
+    """The feasible schedule nearest to a desired one, bar by bar.
+
+    Args:
+        desired: Fraction of the *remaining* order to trade in each bar; broadcasts to (B, S, M, H).
+        market: Its traded bars; nothing fills in a bar without trades, and the fraction stays unexecuted.
+        limits: Floor and cap.
+
+    Returns:
+        A schedule of the shape of ``desired``.
+    """
+    traded = market.volume > 0
+    remaining = torch.ones_like(desired[..., 0])
+    schedule = []
+    for step in range(market.horizon):
+        lo, hi = feasible_bounds(remaining, market.horizon - step, limits)
+        child = whole_lots(remaining * desired[..., step], lo, hi)
+        child = torch.where(traded[:, None, None, step], child, 0.0)
+        remaining = remaining - child
+        schedule.append(child)
+    return torch.stack(schedule, dim=-1)
+
+
+@dataclass
+class OrderResults:
+    """What executed orders cost; every field (B, S, M).
+
+    Attributes:
+        slippage_bps: Against the benchmark over the realised window 1..τ; positive is a cost.
+        fixed_window_slippage_bps: Against the benchmark over the whole horizon.
+        arrival_slippage_bps: Against the last close before the order.
+        completion_bar: τ = max(minimum duration, last bar with a fill), counted from 1.
+        filled_fraction: 1 unless the market did not trade when it had to.
+    """
+
+    slippage_bps: Tensor
+    fixed_window_slippage_bps: Tensor
+    arrival_slippage_bps: Tensor
+    completion_bar: Tensor
+    filled_fraction: Tensor
+
+
+def settle(schedule: Tensor, market: MarketPath, grid: OrderGrid) -> OrderResults:
+    """Fill each child order at its bar's price and measure the parent order.
+
+    Args:
+        schedule: Fractions of the parent order per bar; (B, S, M, H).
+        market: The path that the orders traded on.
+        grid: Meaning of axes S and M.
+
+    Returns:
+        The results of every order.
+    """
+    running = RunningMarket.of(market).benchmark(grid).expand(*schedule.shape)
+    bar = torch.arange(1, grid.horizon + 1, device=schedule.device)
+    last_fill = torch.where(schedule > 0, bar, 0).amax(dim=-1)
+    completion = torch.maximum(last_fill, grid.minimum_duration.to(schedule.device))
+    realised = running.gather(-1, completion[..., None] - 1)[..., 0]
+    side = grid.side[..., 0].to(schedule.device)
+    filled = schedule.sum(dim=-1)
+    fill = average_fill_price(schedule.cumsum(-1)[..., -1:], _fill_sums(schedule, market, grid)[..., -1:], market, grid)
+    fill = fill[..., 0]
+    return OrderResults(
+        slippage_bps=slippage_bps(side, fill, realised),
+        fixed_window_slippage_bps=slippage_bps(side, fill, running[..., -1]),
+        arrival_slippage_bps=slippage_bps(side, fill, market.arrival[:, None, None]),
+        completion_bar=completion,
+        filled_fraction=filled,
+    )
+
+
+def relative_price(market: MarketPath, grid: OrderGrid) -> Tensor:
+    """What one unit of schedule adds up in each bar; (B, S, 1, H).
+
+    Fixed quantity averages prices, fixed notional averages inverse prices, both as returns on arrival: the
+    arithmetic mean of ``p / arrival − 1`` or of ``arrival / p − 1``. Bars without trades add nothing.
+    """
+    traded = market.volume > 0
+    ratio = torch.where(traded, market.price / market.arrival[:, None], 1.0)[:, None, None]
+    return torch.where(grid.is_notional.to(ratio.device), 1 / ratio - 1, ratio - 1)
+
+
+def _fill_sums(schedule: Tensor, market: MarketPath, grid: OrderGrid) -> Tensor:
+    return (schedule * relative_price(market, grid)).cumsum(-1)
+
+
+def average_fill_price(filled: Tensor, sums: Tensor, market: MarketPath, grid: OrderGrid) -> Tensor:
+    """The average price of the fills so far, the arrival price where there are none; shape of ``sums``.
+
+    Args:
+        filled: Fraction filled.
+        sums: Running sum of schedule times :func:`relative_price`.
+        market: Gives the arrival price.
+        grid: Tells quantity (P = Σ a p) from notional (P = 1 / Σ (a / p)).
+    """
+    mean = sums / torch.where(filled > 0, filled, 1.0)
+    arrival = market.arrival[:, None, None, None]
+    return arrival * torch.where(grid.is_notional.to(sums.device), 1 / (1 + mean), 1 + mean)
+
+
+def expected_slippage(
+    path: Tensor, finish_probability: Tensor, market: MarketPath, grid: OrderGrid
+) -> tuple[Tensor, Tensor]:
+    """Exact mean and second moment of slippage over the random completion bar.
+
+    An order that never chooses to finish follows ``path``; in each bar it finishes, trading all that remains, with
+    the probability given. The completion bar is the only randomness, so its expectation is a finite sum.
+
+    Args:
+        path: Child orders as long as the order has not finished; the last bar takes what remains; (B, S, M, H).
+        finish_probability: Chance of finishing in each bar, given it has not finished before; one in the last
+            bar; (B, S, M, H).
+        market: The path that the orders trade on.
+        grid: Meaning of axes S and M.
+
+    Returns:
+        Expected slippage in bps and expected squared slippage in bps², both (B, S, M).
+    """
+    remaining = 1 - (path.cumsum(-1) - path)
+    price = relative_price(market, grid)
+    before = _fill_sums(path, market, grid) - path * price
+    fill = average_fill_price(torch.ones_like(path), before + remaining * price, market, grid)
+    slippage = slippage_bps(grid.side.to(path.device), fill, benchmark_on_finish(market, grid))
+    survival = torch.cumprod(1 - finish_probability, dim=-1)
+    survival = torch.cat([torch.ones_like(survival[..., :1]), survival[..., :-1]], dim=-1)
+    weight = survival * finish_probability
+    return (weight * slippage).sum(-1), (weight * slippage.square()).sum(-1)
+
+
+def benchmark_on_finish(market: MarketPath, grid: OrderGrid) -> Tensor:
+    """The realised-window benchmark of an order that finishes in bar t: over bars 1..max(t, m); (B, S, M, H)."""
+    running = RunningMarket.of(market).benchmark(grid)
+    bar = torch.arange(1, grid.horizon + 1)
+    last = torch.maximum(bar[None, :], grid.minimum_duration[:, None]) - 1  # (M, H)
+    return running[..., 0, :][..., last.to(running.device)]
+
+
+def finish(path: Tensor, finishes: Tensor) -> Tensor:
+    """The schedule of an order that follows ``path`` and trades all that remains where ``finishes`` is first true.
+
+    Args:
+        path: As in :func:`expected_slippage`; (B, S, M, H).
+        finishes: Where a completing fill happens; (B, S, M, H).
+    """
+    finished = finishes.to(torch.int8).cumsum(-1) > 0
+    before = torch.cat([torch.zeros_like(finished[..., :1]), finished[..., :-1]], dim=-1)
+    remaining = 1 - (path.cumsum(-1) - path)
+    return torch.where(before, 0.0, torch.where(finishes, remaining, path))

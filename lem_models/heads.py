@@ -1,0 +1,164 @@
+"""Allocation heads: from market context and the order's own state to child orders and completion probabilities."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lem_models.execution import (
+    RunningMarket,
+    average_fill_price,
+    feasible_bounds,
+    finish,
+    relative_price,
+    whole_lots,
+)
+from lem_models.layers.gating import GroupedLinear
+from lem_models.orders import LOT, Limits, MarketPath, OrderGrid
+
+N_STATE = 8
+_GAP_LIMIT = 8.0  # gaps beyond this many σ decide the same
+_FINISH_BIAS = -3.0  # an untrained head rarely finishes early, so that every bar is reached in training
+
+
+@dataclass
+class Decisions:
+    """What the heads decide in every bar; all (B, S, M, H).
+
+    Attributes:
+        path: Child orders of an order that never chooses to finish; the last bar takes what remains.
+        finish_probability: Chance of trading all that remains, given the order is still open.
+    """
+
+    path: Tensor
+    finish_probability: Tensor
+
+    def schedule(self) -> Tensor:
+        """The hard schedule: finish in the first bar whose completion probability exceeds one half."""
+        return finish(self.path, self.finish_probability > 0.5)
+
+
+class AllocationHeads(nn.Module):
+    """One small MLP per order of the grid, run bar by bar, all orders in fused products.
+
+    Each bar's network sees the market context of the bar, the order's state in scale-free terms, and a learned
+    code of (scenario, minimum duration, bar). Its answer modulates a base curve: equal slices for TWAP orders,
+    the seasonal volume curve for VWAP orders.
+
+    Args:
+        grid: The orders.
+        limits: Their participation limits.
+        context: Width of the market context, D.
+        width: Width of the hidden layers.
+        independent: True gives every (scenario, minimum duration) weights of its own, as the paper does; False
+            shares them and tells orders apart by their code alone.
+    """
+
+    def __init__(self, grid: OrderGrid, limits: Limits, context: int, width: int, independent: bool) -> None:
+        super().__init__()
+        self.grid = grid
+        self.limits = limits
+        scenarios, durations = grid.shape
+        groups = scenarios * durations if independent else 1
+        self.from_context = GroupedLinear(groups, context, width)
+        self.from_state = GroupedLinear(groups, N_STATE, width)
+        self.hidden = GroupedLinear(groups, width, width)
+        self.out = GroupedLinear(groups, width, 2)
+        self.order_code = nn.Parameter(torch.randn(scenarios, durations, grid.horizon, width) * 0.1)
+        nn.init.normal_(self.out.weight, std=0.01)
+        with torch.no_grad():
+            self.out.bias[:, 1] = _FINISH_BIAS
+
+    def forward(self, context: Tensor, market: MarketPath) -> Decisions:
+        """Decide every bar of every order.
+
+        Args:
+            context: Row t knows nothing of bar t or later; (B, H, D).
+            market: The path; its bars enter only through what precedes the bar being decided.
+        """
+        grid, horizon = self.grid, self.grid.horizon
+        shape = (len(market), *grid.shape)
+        benchmark = RunningMarket.of(market).before(grid, market)  # (B, S, 1, H)
+        unit_price = relative_price(market, grid)
+        traded = (market.volume > 0)[:, None, None]
+        shares = base_shares(market, grid)
+        from_context = self.from_context(context[:, :, None].expand(-1, -1, self.from_context.weight.shape[0], -1))
+
+        remaining = context.new_ones(shape)
+        sums = context.new_zeros(shape)
+        path, probabilities = [], []
+        for step in range(horizon):
+            own_price = average_fill_price(1 - remaining[..., None], sums[..., None], market, grid)[..., 0]
+            state = self._state(step, remaining, own_price, benchmark[..., step], shares[..., step], market)
+            desired, finish_logit = self._decide(from_context[:, step], state, step)
+            lo, hi = feasible_bounds(remaining, horizon - step, self.limits)
+            if step < horizon - 1:
+                open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
+                child = modulate(remaining * shares[..., step], desired, lo, open_hi)
+                probability = torch.sigmoid(finish_logit) * (remaining <= hi)
+            else:
+                child, probability = hi, torch.ones_like(remaining)
+            child = torch.where(traded[..., step], child, 0.0)
+            path.append(child)
+            probabilities.append(torch.where(traded[..., step], probability, 0.0))
+            sums = sums + child * unit_price[..., step]
+            remaining = remaining - child
+        return Decisions(torch.stack(path, dim=-1), torch.stack(probabilities, dim=-1))
+
+    def _state(
+        self, step: int, remaining: Tensor, own_price: Tensor, benchmark: Tensor, share: Tensor, market: MarketPath
+    ) -> Tensor:
+        """The order's state before a bar, free of scale; (B, S, M, N_STATE)."""
+        horizon = self.grid.horizon
+        unit = (market.volatility[:, step] * market.arrival)[:, None, None]
+        close = market.last_close[:, step, None, None]
+        side = self.grid.side[..., 0].to(remaining.device)
+        gap = side * (benchmark - close) / unit
+        own_gap = side * (benchmark - own_price) / unit
+        wait = (self.grid.minimum_duration.to(remaining) - 1 - step).clamp_min(0) / horizon
+        columns = [
+            remaining,
+            gap.clamp(-_GAP_LIMIT, _GAP_LIMIT),
+            own_gap.clamp(-_GAP_LIMIT, _GAP_LIMIT),
+            (remaining * gap + (1 - remaining) * own_gap).clamp(-_GAP_LIMIT, _GAP_LIMIT),  # gain of finishing now
+            share,
+            wait,
+            torch.full_like(remaining, (horizon - step) / horizon),
+            (remaining <= self.limits.cap_in_lots).to(remaining.dtype),
+        ]
+        return torch.stack([c.expand_as(remaining) for c in columns], dim=-1)
+
+    def _decide(self, from_context: Tensor, state: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        batch, *grid = state.shape[:-1]
+        groups = self.from_state.weight.shape[0]
+        rows = state.reshape(batch, -1, groups, N_STATE) if groups > 1 else state.reshape(batch, -1, 1, N_STATE)
+        code = self.order_code[:, :, step].reshape(1, *rows.shape[1:3], -1)
+        x = F.silu(self.from_state(rows) + from_context[:, None] + code)
+        x = F.silu(self.hidden(x))
+        desired, finish_logit = self.out(x).reshape(batch, *grid, 2).unbind(-1)
+        return desired, finish_logit
+
+
+def base_shares(market: MarketPath, grid: OrderGrid) -> Tensor:
+    """The fraction of the remaining order that the base curve trades in each bar; (B, S, 1, H).
+
+    Equal slices against TWAP; against VWAP the bar's part of the expected volume still to come.
+    """
+    expected = market.expected_volume.clamp_min(torch.finfo(market.expected_volume.dtype).tiny)
+    to_come = expected.flip(-1).cumsum(-1).flip(-1)
+    bars_left = torch.arange(grid.horizon, 0, -1, device=expected.device, dtype=expected.dtype)
+    by_volume, by_time = (expected / to_come)[:, None, None], 1 / bars_left
+    return torch.where(grid.is_vwap.to(expected.device), by_volume, by_time)
+
+
+def modulate(base: Tensor, logit_shift: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
+    """Move a base child order within its feasible interval; a shift of zero leaves it where it is.
+
+    Returns:
+        ``lo + (hi − lo) · g`` in whole lots, g in [0, 1] (model specification, section 4).
+    """
+    width = (hi - lo).clamp_min(LOT)
+    base_g = ((base - lo) / width).clamp(1e-4, 1 - 1e-4)
+    g = torch.sigmoid(torch.logit(base_g) + logit_shift)
+    return whole_lots(lo + (hi - lo) * g, lo, hi)

@@ -1,0 +1,1 @@
+"""Layers of the network, each written from its equations."""

@@ -1,0 +1,82 @@
+"""Causal order windows as rows of one feature matrix: a window is a row number, never a copy.
+
+Row t of the feature matrix holds what is known before bar t. The window of an order whose first bar sits in row r spans
+rows ``r − L + 1 .. r + H − 1``: L rows of lookback that end with what is known before the first bar, and H − 1 more that
+become known while the order runs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lem_models.orders import MarketPath, OrderBatch
+
+
+@dataclass
+class MarketPanel:
+    """All bars of several symbols, stacked symbol by symbol in time order; N rows in all.
+
+    Attributes:
+        features: What is known before each bar; (N, F) float32.
+        price: Bar VWAP; (N,) float64, as are all market columns.
+        close: Last price.
+        volume: Units traded.
+        volatility: Standard deviation of a one-bar log return, known before the bar.
+        expected_volume: Seasonal volume forecast, known a horizon before the bar.
+    """
+
+    features: Tensor
+    price: Tensor
+    close: Tensor
+    volume: Tensor
+    volatility: Tensor
+    expected_volume: Tensor
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    def orders(self, first_rows: Tensor, lookback: int, horizon: int) -> OrderBatch:
+        """Gather the order windows whose first bars sit in ``first_rows``.
+
+        Args:
+            first_rows: Row numbers; (B,) int64.
+            lookback: L, rows of history including the first bar's own row.
+            horizon: H, bars of the order.
+
+        Raises:
+            IndexError: A window would leave the panel.
+        """
+        if len(first_rows) and (first_rows.min() < lookback - 1 or first_rows.max() + horizon > len(self)):
+            raise IndexError(
+                f"a window of {lookback} + {horizon} − 1 rows leaves the panel of {len(self)} rows; "
+                "its first bar needs a full lookback before it and a full horizon after"
+            )
+        history = first_rows[:, None] + torch.arange(1 - lookback, horizon)
+        ahead = first_rows[:, None] + torch.arange(horizon)
+        arrival = self.close[first_rows - 1]
+        market = MarketPath(
+            arrival=torch.ones_like(arrival, dtype=torch.float32),
+            # Prices enter the model as multiples of arrival: scale-free, and exact enough in float32.
+            price=(self.price[ahead] / arrival[:, None]).float(),
+            close=(self.close[ahead] / arrival[:, None]).float(),
+            volume=self.volume[ahead].float(),
+            volatility=self.volatility[ahead].float(),
+            expected_volume=self.expected_volume[ahead].float(),
+        )
+        return OrderBatch(self.features[history], market)
+
+
+def non_overlapping(first_rows: Tensor, horizon: int) -> Tensor:
+    """Thin window starts, ascending, so that no two horizons share a bar.
+
+    Example:
+        >>> non_overlapping(torch.tensor([5, 6, 7, 8, 9, 20, 21]), horizon=3).tolist()
+        [5, 8, 20]
+    """
+    kept, free_from = [], -1
+    for row in first_rows.tolist():
+        if row >= free_from:
+            kept.append(row)
+            free_from = row + horizon
+    return torch.tensor(kept, dtype=torch.int64)

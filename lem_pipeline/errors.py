@@ -1,0 +1,37 @@
+"""What can go wrong for a user, each with one sentence that says what is wrong and how to mend it."""
+
+
+class LemError(Exception):
+    """Base of every error a user can mend; its message is one clear sentence."""
+
+
+class ConfigurationError(LemError):
+    """A setting is missing or contradicts another."""
+
+
+class UnknownSymbolError(LemError):
+    """A source does not know an instrument."""
+
+
+class EmptyPeriodError(LemError):
+    """A source has no bars in the period asked for."""
+
+
+class ArchiveError(LemError):
+    """A user's bar archive is missing or malformed."""
+
+
+class VenueUnreachableError(LemError):
+    """A live venue cannot be reached, or answers with an outage."""
+
+
+class VenueRefusedError(LemError):
+    """A live venue refuses to serve this client (blocked country, rate limit that does not lift)."""
+
+
+class WarehouseLockedError(LemError):
+    """Another process holds the DuckDB file."""
+
+
+class NoOrderWindowsError(LemError):
+    """The data hold no run of bars as long as lookback and horizon ask for."""

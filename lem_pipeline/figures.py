@@ -1,0 +1,149 @@
+"""Figures of the comparison report, one function each: a frame in, a Plotly figure out."""
+
+from itertools import cycle
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from lem_pipeline.report_tables import (
+    MODEL_STRATEGY,
+    NORMAL_95,
+    estimate,
+    headline_orders,
+    single_order_std,
+    strategies,
+)
+
+# Legible on white and on near-black paper, and apart for the colour-blind.
+COLOURS = {"LEM": "#3b82c4", "TWAP": "#8b8f97", "volume curve": "#d98324"}
+SPARE_COLOURS = ("#2f9e75", "#a367c9", "#c2554d")
+GAIN_TO_COST = ((0.0, "#2b6cb0"), (0.5, "#eef0f2"), (1.0, "#c8611a"))
+SHARES = ((0.0, "#eef0f2"), (1.0, "#2b6cb0"))
+
+
+def strategy_colours(names: list[str]) -> dict[str, str]:
+    """A colour per strategy, the same in every figure."""
+    spare = cycle(SPARE_COLOURS)
+    return {name: COLOURS.get(name) or next(spare) for name in names}
+
+
+def _figure(x_title: str, y_title: str, height: int = 380) -> go.Figure:
+    """An empty figure on transparent paper; the page's style sheet colours text and grid, by theme."""
+    figure = go.Figure()
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 56, "r": 12, "t": 36, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0},
+    )
+    figure.update_xaxes(title=x_title, zeroline=False, fixedrange=True)
+    figure.update_yaxes(title=y_title, zerolinewidth=1, fixedrange=True)
+    return figure
+
+
+def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
+    """Side-averaged improvement of one model's headline orders by minimum duration, with 95 % intervals."""
+    orders = headline_orders(improvements)
+    names = strategies(orders)
+    figure = _figure("minimum duration, bars", "improvement on VWAP, bps")
+    for position, (name, colour) in enumerate(strategy_colours(names).items()):
+        rows = orders[orders["strategy"] == name].sort_values("minimum_duration")
+        # A nudge to the side keeps intervals apart where strategies earn the same.
+        nudge = 0.12 * (position - (len(names) - 1) / 2)
+        figure.add_scatter(
+            name=name,
+            x=rows["minimum_duration"] + nudge,
+            y=rows["mean_improvement_bps"],
+            error_y={"array": NORMAL_95 * rows["standard_error_bps"], "thickness": 1.5, "width": 3},
+            customdata=rows["minimum_duration"],
+            hovertemplate="minimum duration %{customdata}: %{y:+.2f} bps",
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+            zorder=int(name == MODEL_STRATEGY),
+        )
+    figure.update_xaxes(dtick=1 if orders["minimum_duration"].max() <= 16 else None)
+    return figure
+
+
+def dispersion_figure(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> go.Figure:
+    """Mean improvement over the risk of a single order, one point per minimum duration and strategy."""
+    orders = headline_orders(improvements).merge(single_order_std(scenarios))
+    figure = _figure("standard deviation of one order, bps", "improvement on VWAP, bps", 420)
+    for name, colour in strategy_colours(strategies(orders)).items():
+        rows = orders[orders["strategy"] == name].sort_values("minimum_duration")
+        figure.add_scatter(
+            name=name,
+            x=rows["order_std_bps"],
+            y=rows["mean_improvement_bps"],
+            error_y={"array": NORMAL_95 * rows["standard_error_bps"], "thickness": 1, "width": 0},
+            text=rows["minimum_duration"],
+            textposition="middle right",
+            hovertemplate="minimum duration %{text}: %{y:+.2f} bps at std %{x:.1f}",
+            mode="lines+markers+text" if name == MODEL_STRATEGY else "lines+markers",
+            line={"color": colour, "width": 1},
+            marker={"size": 8},
+        )
+    return figure
+
+
+def scenario_figure(scenarios: pd.DataFrame) -> go.Figure:
+    """Slippage of one model's own orders, minimum duration by scenario; each cell with its 95 % interval."""
+    rows = scenarios[scenarios["strategy"] == MODEL_STRATEGY].copy()
+    rows["scenario"] = rows["benchmark"] + "<br>" + rows["target"] + "<br>" + rows["side"]
+    rows["text"] = [
+        estimate(mean, error, 1).replace(" ±", "<br>±")
+        for mean, error in zip(rows["mean_slippage_bps"], rows["standard_error_bps"], strict=True)
+    ]
+    means = rows.pivot(index="minimum_duration", columns="scenario", values="mean_slippage_bps")
+    texts = rows.pivot(index="minimum_duration", columns="scenario", values="text")
+    figure = _figure("", "minimum duration, bars", 120 + 38 * len(means))
+    figure.add_heatmap(
+        x=means.columns,
+        y=means.index,
+        z=means,
+        text=texts,
+        texttemplate="%{text}",
+        textfont={"size": 11},
+        hovertemplate="%{x}<br>minimum duration %{y}<br>%{text} bps<extra></extra>",
+        colorscale=GAIN_TO_COST,
+        zmid=0,
+        xgap=2,
+        ygap=2,
+        showscale=False,
+    )
+    figure.update_xaxes(side="top", showgrid=False)
+    figure.update_yaxes(autorange="reversed", dtick=1, showgrid=False)
+    figure.update_layout(margin={"t": 72, "b": 12})
+    return figure
+
+
+def completion_figure(completions: pd.DataFrame) -> go.Figure:
+    """In which bar one model's own orders were complete: share of orders, by minimum duration."""
+    rows = completions[completions["strategy"] == MODEL_STRATEGY]
+    orders = rows.pivot_table(
+        index="minimum_duration", columns="completion_bar", values="orders", aggfunc="sum", fill_value=0
+    )
+    shares = orders.div(orders.sum(axis=1), axis=0)
+    figure = _figure("completion bar", "minimum duration, bars", 110 + 26 * len(shares))
+    figure.add_heatmap(
+        x=shares.columns,
+        y=shares.index,
+        z=shares.where(shares > 0),
+        texttemplate="%{z:.0%}",
+        textfont={"size": 11},
+        hovertemplate="minimum duration %{y}<br>complete in bar %{x}: %{z:.1%}<extra></extra>",
+        colorscale=SHARES,
+        zmin=0,
+        zmax=1,
+        xgap=2,
+        ygap=2,
+        showscale=False,
+        hoverongaps=False,
+    )
+    figure.update_xaxes(dtick=1, showgrid=False)
+    figure.update_yaxes(autorange="reversed", dtick=1, showgrid=False)
+    figure.update_layout(margin={"t": 12})
+    return figure

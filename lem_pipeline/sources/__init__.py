@@ -1,0 +1,1 @@
+"""Where raw bars come from: one interface, one file per source."""

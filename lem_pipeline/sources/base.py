@@ -1,0 +1,70 @@
+"""The interface of every source of raw bars, and the one schema they all answer in."""
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+
+import dagster as dg
+import pyarrow as pa
+
+RAW_BARS = pa.schema(
+    [
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("bar_start", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("open", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("close", pa.float64()),
+        pa.field("volume", pa.float64()),  # base units: coins or shares
+        pa.field("notional", pa.float64()),  # quote currency; null where the venue does not say
+        pa.field("trade_count", pa.int64()),
+        pa.field("taker_buy_volume", pa.float64()),
+        pa.field("adjusted_close", pa.float64()),  # adjusted for splits and dividends, as the vendor says
+        pa.field("dividend", pa.float64()),  # cash per share on its ex-date, else 0
+        pa.field("split_ratio", pa.float64()),  # new shares per old share on its ex-date, else 1
+        pa.field("price_basis", pa.string(), nullable=False),  # 'as_traded' or 'split_adjusted'
+        pa.field("venue", pa.string(), nullable=False),
+    ]
+)
+"""Raw bars as a venue reported them, ascending in ``bar_start``, one row per bar."""
+
+
+class BarSource(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
+    """Where raw bars come from: a venue in production, a file or a simulation elsewhere."""
+
+    @property
+    @abstractmethod
+    def provenance(self) -> str:
+        """What a reader of a report is told about these bars; starts with SIMULATED where they are."""
+
+    @abstractmethod
+    def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
+        """Closed bars with ``start <= bar_start < end`` in schema ``RAW_BARS``, ascending, one row per bar.
+
+        A table without rows means that the venue knows the instrument and has no bars in this period.
+
+        Raises:
+            UnknownSymbolError: The source does not know the instrument.
+            VenueUnreachableError: A live venue cannot be reached.
+            VenueRefusedError: A live venue refuses to serve.
+            ArchiveError: The archive is missing or malformed.
+        """
+
+
+def raw_bars(columns: dict[str, object], *, symbol: str, venue: str, price_basis: str) -> pa.Table:
+    """Build a ``RAW_BARS`` table from the columns a source has; the others become null, 0 or 1.
+
+    Args:
+        columns: Arrays by column name; ``bar_start`` and OHLCV are required.
+        symbol: The instrument all rows belong to.
+        venue: The venue all rows come from.
+        price_basis: ``as_traded`` or ``split_adjusted``.
+    """
+    rows = len(columns["bar_start"])  # type: ignore[arg-type]
+    constants = {"symbol": symbol, "venue": venue, "price_basis": price_basis, "dividend": 0.0, "split_ratio": 1.0}
+    arrays = []
+    for field in RAW_BARS:
+        values = columns.get(field.name)
+        if values is None:
+            values = [constants.get(field.name)] * rows
+        arrays.append(pa.array(values, type=field.type, from_pandas=True))
+    return pa.Table.from_arrays(arrays, schema=RAW_BARS)

@@ -1,0 +1,159 @@
+"""Daily bars of US shares from Yahoo Finance, with dividends and splits beside the prices."""
+
+from datetime import UTC, date, datetime
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_exponential_jitter
+
+from lem_pipeline.errors import LemError, UnknownSymbolError, VenueRefusedError, VenueUnreachableError
+from lem_pipeline.sources.base import BarSource, raw_bars
+from lem_pipeline.universe import DOW_DAILY, nyse_sessions, only_closed
+
+COLUMNS = {
+    "Open": "open",
+    "High": "high",
+    "Low": "low",
+    "Close": "close",
+    "Volume": "volume",
+    "Adj Close": "adjusted_close",
+    "Dividends": "dividend",
+    "Stock Splits": "split_ratio",
+}
+CHART = "/v8/finance/chart/"
+REFUSALS = {401, 403, 451}
+NOTHING_THEN = "Data doesn't exist for startDate"
+
+
+class _RateLimitedError(VenueRefusedError):
+    """Yahoo asks this client to come back later."""
+
+
+class YFinanceBars(BarSource):
+    """Daily sessions as Yahoo Finance reports them: prices adjusted for splits, not for dividends.
+
+    Attributes:
+        attempts: How often a ticker is asked for before Yahoo counts as unreachable.
+        api_url: Address that stands in for every Yahoo host, such as a proxy.
+        backoff_s: Wait after the first failed attempt; it doubles with each further one.
+    """
+
+    attempts: int = 4
+    api_url: str | None = None
+    backoff_s: float = 1.0
+
+    @property
+    def provenance(self) -> str:
+        """Where the bars come from, for a reader of a report."""
+        return "Yahoo Finance daily bars through yfinance, split-adjusted"
+
+    def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
+        """Closed sessions; a price that Yahoo leaves out stays null for the checks to report."""
+        retrying = Retrying(
+            retry=retry_if_exception_type((VenueUnreachableError, _RateLimitedError)),
+            stop=stop_after_attempt(self.attempts),
+            wait=wait_exponential_jitter(initial=self.backoff_s, max=60, jitter=self.backoff_s),
+            reraise=True,
+        )
+        history = retrying(self._ask_once, instrument, _first_session_date(start), _first_session_date(end))
+        columns = _columns(history, start, end)
+        bars = raw_bars(columns, symbol=instrument, venue="yahoo", price_basis="split_adjusted")
+        return only_closed(bars, DOW_DAILY, datetime.now(UTC))
+
+    @cached_property
+    def _session(self) -> Any:
+        return _yahoo_session(self.api_url)
+
+    def _ask_once(self, instrument: str, first: date, last: date) -> pd.DataFrame:
+        import yfinance as yf
+        from yfinance.data import YfData
+        from yfinance.exceptions import YFPricesMissingError
+
+        yf.config.debug.hide_exceptions = False
+        yf.config.network.retries = 0  # one policy of attempts, ours: two would multiply
+        # yfinance remembers answers for the life of the process, failed ones included.
+        YfData.cache_get.cache_clear()
+        self._session.chart_status = None
+        ticker = yf.Ticker(instrument, session=self._session)
+        try:
+            # `keepna`, or yfinance drops sessions without prices and a gap goes unseen.
+            history = ticker.history(start=first, end=last, auto_adjust=False, actions=True, keepna=True)
+        except YFPricesMissingError as error:
+            if self._session.chart_status < 500 and _is_rightly_empty(ticker, error, first, last):
+                return pd.DataFrame(columns=list(COLUMNS), index=pd.DatetimeIndex([]), dtype=float)
+            raise self._explained(instrument, error) from error
+        except Exception as error:  # yfinance lets through whatever its parsing of a bad answer ran into
+            raise self._explained(instrument, error) from error
+        return pd.DataFrame(history)
+
+    def _explained(self, instrument: str, error: Exception) -> LemError:
+        from yfinance.exceptions import YFPricesMissingError, YFRateLimitError, YFTzMissingError
+
+        # The status says what happened; the exception often only says where the parsing gave up.
+        status = self._session.chart_status
+        if isinstance(error, YFRateLimitError):
+            return _RateLimitedError(
+                f"Yahoo Finance still limits this client's rate after {self.attempts} attempts "
+                f"(ticker {instrument}); try again later."
+            )
+        if status in REFUSALS:
+            return VenueRefusedError(
+                f"Yahoo Finance refuses to serve this network (HTTP {status}, ticker {instrument}); "
+                "try from another network or use a bar archive."
+            )
+        if status == 404 or (isinstance(error, YFTzMissingError) and status is not None and status < 500):
+            return UnknownSymbolError(f"Yahoo Finance does not know the ticker {instrument!r}.")
+        what = "an answer without prices" if isinstance(error, YFPricesMissingError) else type(error).__name__
+        what = f"HTTP {status}" if status is not None and status >= 400 else what
+        return VenueUnreachableError(
+            f"Yahoo Finance gave no bars of {instrument} in {self.attempts} attempts ({what}); "
+            "check the network or try again later."
+        )
+
+
+def _yahoo_session(api_url: str | None) -> Any:
+    from curl_cffi.requests import Session
+
+    class YahooSession(Session):  # type: ignore[type-arg]
+        """yfinance's own kind of session, which also remembers how the last chart request was answered."""
+
+        chart_status: int | None = None
+
+        def request(self, method: Any, url: str, *args: Any, **kwargs: Any) -> Any:
+            if api_url is not None:
+                _, _, path = url.removeprefix("https://").partition("/")
+                url = f"{api_url.rstrip('/')}/{path}"
+            response = super().request(method, url, *args, **kwargs)
+            if CHART in url:
+                self.chart_status = response.status_code
+            return response
+
+    # Yahoo turns away clients that do not greet it like a browser.
+    return YahooSession(impersonate="chrome")
+
+
+def _first_session_date(moment: datetime) -> date:
+    """The earliest session whose label, midnight UTC of its date, is not before ``moment``."""
+    return pd.Timestamp(moment).ceil("D").date()
+
+
+def _is_rightly_empty(ticker: Any, error: Any, first: date, last: date) -> bool:
+    """Whether no bars is the truth: before the listing, over a holiday, in the future."""
+    if error.yahoo_reason is not None:
+        return bool(error.yahoo_reason.startswith(NOTHING_THEN))
+    start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (first, last))
+    listed = ticker.history_metadata.get("firstTradeDate") or pd.Timestamp(start)
+    closes = nyse_sessions(start, end)["closes_at"]
+    return not ((closes > listed) & (closes <= datetime.now(UTC))).any()
+
+
+def _columns(history: pd.DataFrame, start: datetime, end: datetime) -> dict[str, object]:
+    frame = history.rename(columns=COLUMNS)
+    frame["bar_start"] = pd.DatetimeIndex(frame.index).tz_localize(None).tz_localize("UTC")
+    frame = frame[(frame["bar_start"] >= start) & (frame["bar_start"] < end)].sort_values("bar_start")
+    # Yahoo writes 0 on a day without a split, where the ratio of shares is 1.
+    frame["split_ratio"] = frame["split_ratio"].replace(0.0, 1.0)
+    return {name: frame[name] for name in ["bar_start", *COLUMNS.values()]}

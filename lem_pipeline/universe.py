@@ -1,0 +1,84 @@
+"""Which instruments exist, how long their bars last and which sessions their calendars hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+import pandas as pd
+import pyarrow as pa
+
+DOW_30 = (
+    "AAPL AMGN AXP BA CAT CRM CSCO CVX DIS DOW GS HD HON IBM INTC "
+    "JNJ JPM KO MCD MMM MRK MSFT NKE PG TRV UNH V VZ WBA WMT"
+).split()  # members from 2020-08-31 to 2024-02-23
+
+CRYPTO = "BTC/USDT ETH/USDT BNB/USDT XRP/USDT ADA/USDT LTC/USDT LINK/USDT SOL/USDT".split()
+
+FIRST_MONTH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class AssetClass:
+    """A family of instruments that trade on the same clock.
+
+    Attributes:
+        name: Short name, the value of column ``asset_class``.
+        bar_size: Length of one bar; a daily bar stands for one exchange session.
+        always_open: True where bars follow each other around the clock.
+        instruments: The default universe.
+    """
+
+    name: str
+    bar_size: timedelta
+    always_open: bool
+    instruments: tuple[str, ...]
+
+
+CRYPTO_HOURLY = AssetClass("crypto", timedelta(hours=1), True, tuple(CRYPTO))
+DOW_DAILY = AssetClass("dow", timedelta(days=1), False, tuple(DOW_30))
+ASSET_CLASSES = {a.name: a for a in (CRYPTO_HOURLY, DOW_DAILY)}
+
+
+@lru_cache(maxsize=4)
+def nyse_sessions(start: datetime, end: datetime) -> pd.DataFrame:
+    """New York Stock Exchange sessions that open in ``[start, end)``.
+
+    Returns:
+        Columns ``bar_start`` (midnight UTC of the session's date, the label of a daily bar),
+        ``opens_at`` and ``closes_at`` (UTC, half days included) and ``session_number`` (days of trading
+        since the first session of 2000).
+    """
+    import exchange_calendars
+
+    # A fixed first session keeps `session_number` the same whatever range is asked for.
+    calendar = exchange_calendars.get_calendar("XNYS", start=FIRST_MONTH.date(), end=end.date())
+    schedule = calendar.schedule
+    sessions = pd.DataFrame(
+        {
+            "bar_start": schedule.index.tz_localize("UTC"),
+            "opens_at": schedule["open"].to_numpy(),
+            "closes_at": schedule["close"].to_numpy(),
+            "session_number": range(len(schedule)),
+        }
+    )
+    for column in ("opens_at", "closes_at"):
+        sessions[column] = pd.to_datetime(sessions[column], utc=True)
+    inside = (sessions["bar_start"] >= start) & (sessions["bar_start"] < end)
+    return sessions[inside].reset_index(drop=True)
+
+
+def only_closed(bars: pa.Table, asset: AssetClass, now: datetime) -> pa.Table:
+    """Drop bars that have not ended at ``now``, the venue's clock.
+
+    A daily bar ends when its exchange session closes, an intraday bar one ``bar_size`` after it began.
+    """
+    starts: Sequence[datetime] = bars["bar_start"].to_pylist()
+    if asset.always_open:
+        closed = [start + asset.bar_size <= now for start in starts]
+    else:
+        sessions = nyse_sessions(FIRST_MONTH, now + timedelta(days=7))
+        closes = dict(zip(sessions["bar_start"], sessions["closes_at"], strict=True))
+        # A date the exchange calendar does not know is kept here and reported by the calendar check.
+        closed = [closes.get(pd.Timestamp(start), start + asset.bar_size) <= now for start in starts]
+    return bars.filter(pa.array(closed, type=pa.bool_()))

@@ -1,0 +1,29 @@
+"""Fixtures that more than one test file needs."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+# Test files are imported by path, which leaves their helpers out of reach.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Recorded market data: LEM_SHARED_DATA, else ``shared/data`` beside the repository."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("LEM_SHARED_DATA", beside))
+    if not (folder / "payloads").is_dir():
+        pytest.skip(f"no recorded payloads in {folder}; LEM_SHARED_DATA can name another folder")
+    return folder
+
+
+@pytest.fixture
+def closed_port() -> str:
+    """An address at which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
