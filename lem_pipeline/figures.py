@@ -39,8 +39,8 @@ def _figure(x_title: str, y_title: str, height: int = 380) -> go.Figure:
         font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0},
     )
-    figure.update_xaxes(title=x_title, zeroline=False, fixedrange=True)
-    figure.update_yaxes(title=y_title, zerolinewidth=1, fixedrange=True)
+    figure.update_xaxes(title={"text": x_title, "font": {"size": 13}}, zeroline=False, fixedrange=True)
+    figure.update_yaxes(title={"text": y_title, "font": {"size": 13}}, zerolinewidth=1, fixedrange=True)
     return figure
 
 
@@ -79,6 +79,7 @@ def dispersion_figure(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> go
             x=rows["order_std_bps"],
             y=rows["mean_improvement_bps"],
             error_y={"array": NORMAL_95 * rows["standard_error_bps"], "thickness": 1, "width": 0},
+            zorder=int(name == MODEL_STRATEGY),
             text=rows["minimum_duration"],
             textposition="middle right",
             hovertemplate="minimum duration %{text}: %{y:+.2f} bps at std %{x:.1f}",
@@ -114,7 +115,7 @@ def scenario_figure(scenarios: pd.DataFrame) -> go.Figure:
         ygap=2,
         showscale=False,
     )
-    figure.update_xaxes(side="top", showgrid=False)
+    figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont={"size": 11})
     figure.update_yaxes(autorange="reversed", dtick=1, showgrid=False)
     figure.update_layout(margin={"t": 72, "b": 12})
     return figure

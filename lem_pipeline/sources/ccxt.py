@@ -105,7 +105,9 @@ class CcxtBars(BarSource):
     def _market_id(self, instrument: str) -> str:
         markets = self._ask(self._client.load_markets)
         if instrument not in markets:
-            raise UnknownSymbolError(f"{self.venue} has no spot market {instrument!r}; write BTC/USDT, say.")
+            raise UnknownSymbolError(
+                f"{self.venue} has no spot market {instrument!r}; symbols look like BTC/USDT."
+            )
         return str(markets[instrument]["id"])
 
     def _klines(

@@ -98,6 +98,7 @@ day_clusters as (
     group by all
 )
 
+-- A single cluster leaves no residual: with one day the standard error is unknown, not zero.
 select
     model, -- registered model the orders were run for
     asset_class, -- family of instruments: crypto or dow
@@ -109,7 +110,6 @@ select
     days, -- number of UTC days those windows start in, the clusters of every standard error
     mean_improvement_bps, -- mean over windows of minus the average of buy and sell slippage; positive is good
     std_improvement_bps, -- standard deviation of that improvement over windows
-    -- One cluster leaves no residual: its error is unknown, not zero.
     if(days > 1, standard_error_bps, null) as standard_error_bps, -- day-clustered standard error of the mean improvement; empty for a single day
     mean_improvement_sigma, -- mean improvement in units of the one-bar volatility at the order's start
     if(days > 1, standard_error_sigma, null) as standard_error_sigma, -- its day-clustered standard error

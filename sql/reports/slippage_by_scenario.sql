@@ -90,6 +90,7 @@ day_clusters as (
     group by all
 )
 
+-- A single cluster leaves no residual: with one day the standard error is unknown, not zero.
 select
     model, -- registered model the orders were run for
     asset_class, -- family of instruments: crypto or dow
@@ -102,7 +103,6 @@ select
     days, -- number of UTC days those orders start in, the clusters of every standard error
     mean_slippage_bps, -- mean slippage over the realised window; positive is a cost
     std_slippage_bps, -- standard deviation over orders: the risk of a single order
-    -- One cluster leaves no residual: its error is unknown, not zero.
     if(days > 1, standard_error_bps, null) as standard_error_bps, -- day-clustered standard error of the mean slippage; empty for a single day
     percentiles_bps[2] as median_slippage_bps, -- half of the orders cost less
     percentiles_bps[1] as p05_slippage_bps, -- the best 5 % of the orders cost less

@@ -1,0 +1,103 @@
+"""A user's own bars, as one parquet or CSV file or a folder of them."""
+
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from lem_pipeline.errors import ArchiveError, UnknownSymbolError
+from lem_pipeline.sources.base import BarSource, raw_bars
+
+REQUIRED = ("symbol", "open", "high", "low", "close", "volume")
+TIME_COLUMNS = ("bar_start", "ts")
+OPTIONAL = {  # our column: expressions over the archive's columns, the first that exists wins
+    "notional": {"notional": "notional", "quote_volume": "quote_volume", "vwap": "vwap * volume"},
+    "trade_count": {"trade_count": "trade_count"},
+    "taker_buy_volume": {"taker_buy_volume": "taker_buy_volume"},
+    "adjusted_close": {"adjusted_close": "adjusted_close", "adj_close": "adj_close"},
+    "dividend": {"dividend": "dividend"},
+    "split_ratio": {"split_ratio": "split_ratio"},
+}
+
+
+class ArchiveBars(BarSource):
+    """Bars from files; ``BTC/USDT`` also finds rows whose symbol is ``BTCUSDT``.
+
+    Attributes:
+        path: A parquet or CSV file, or a folder whose parquet (else CSV) files are read together.
+        price_basis: ``as_traded``, or ``split_adjusted`` where later splits have rescaled the prices.
+    """
+
+    path: str
+    price_basis: str = "as_traded"
+
+    @property
+    def provenance(self) -> str:
+        """Names the file."""
+        return f"archive {Path(self.path).parent.name}/{Path(self.path).name}"
+
+    def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
+        """Bars of the archive; see :meth:`BarSource.fetch`."""
+        with duckdb.connect() as memory:
+            memory.execute("set timezone = 'UTC'")
+            columns = self._columns(memory)
+            time = next(c for c in TIME_COLUMNS if c in columns)
+            optional = {
+                ours: next((sql for theirs, sql in choices.items() if theirs in columns), None)
+                for ours, choices in OPTIONAL.items()
+            }
+            selected = [f"{sql} as {ours}" for ours, sql in optional.items() if sql]
+            bars = memory.sql(
+                f"select {time} as bar_start, open, high, low, close, volume{''.join(', ' + s for s in selected)} "
+                f"from {self._scan()} where symbol in ($symbol, replace($symbol, '/', '')) "
+                f"and {time} >= $start and {time} < $end order by {time}",
+                params={"files": self._files(), "symbol": instrument, "start": start, "end": end},
+            ).to_arrow_table()
+            if not len(bars):
+                self._require_symbol(memory, instrument)
+        return raw_bars(
+            {name: bars[name].combine_chunks() for name in bars.column_names},
+            symbol=instrument,
+            venue=self.provenance,
+            price_basis=self.price_basis,
+        )
+
+    def _files(self) -> list[str]:
+        path = Path(self.path)
+        if not path.exists():
+            raise ArchiveError(f"there is no bar archive at {path}; set the source's path to a parquet or CSV file")
+        if path.is_file():
+            return [str(path)]
+        found = sorted(path.glob("*.parquet")) or sorted(path.glob("*.csv"))
+        if not found:
+            raise ArchiveError(f"the folder {path} holds no parquet or CSV file; set the source's path to one that does")
+        return [str(f) for f in found]
+
+    def _scan(self) -> str:
+        return "read_parquet($files)" if self._files()[0].endswith(".parquet") else "read_csv($files)"
+
+    def _columns(self, memory: duckdb.DuckDBPyConnection) -> set[str]:
+        try:
+            description = memory.execute(f"select * from {self._scan()} limit 0", {"files": self._files()}).description
+        except duckdb.Error as error:
+            raise ArchiveError(f"the bar archive {self.path} cannot be read: {error}") from error
+        columns = {column[0] for column in description or []}
+        missing = [name for name in REQUIRED if name not in columns]
+        if not columns.intersection(TIME_COLUMNS):
+            missing.insert(0, "bar_start (or ts)")
+        if missing:
+            raise ArchiveError(
+                f"the bar archive {self.path} has no column {', '.join(missing)}; it has {', '.join(sorted(columns))}"
+            )
+        return columns
+
+    def _require_symbol(self, memory: duckdb.DuckDBPyConnection, instrument: str) -> None:
+        known = memory.execute(
+            f"select distinct symbol from {self._scan()} order by all", {"files": self._files()}
+        ).fetchall()
+        symbols = [row[0] for row in known]
+        if instrument not in symbols and instrument.replace("/", "") not in symbols:
+            raise UnknownSymbolError(
+                f"the bar archive {self.path} has no symbol {instrument!r}; it has {', '.join(symbols)}"
+            )

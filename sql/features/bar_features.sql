@@ -1,0 +1,118 @@
+-- One row per bar: what is known before the bar (bars up to the one before it, and the calendar), and what its orders meet.
+with
+
+bars as (
+    select
+        *,
+        case asset_class when 'crypto' then 168 else 5 end as season_length,
+        volume > 0 and low > 0 as is_sound
+    from bars.market_bars
+    where bar_number is not null
+),
+
+breaks as (
+    select
+        *,
+        -- History starts anew after a gap, a split, or a bar in which nothing could be traded.
+        not is_sound
+        or split_ratio <> 1
+        or bar_number <> 1 + lag(bar_number) over by_symbol
+        or not lag(is_sound) over by_symbol as is_break
+    from bars
+    window by_symbol as (partition by asset_class, symbol order by bar_number)
+),
+
+segments as (
+    select
+        *,
+        count(*) filter (where is_break) over (
+            partition by asset_class, symbol order by bar_number
+        ) as segment,
+        avg(volume) over (
+            partition by asset_class, symbol, season order by bar_number
+            range between 26 * season_length preceding and $horizon preceding
+        ) as expected_volume
+    from breaks
+),
+
+returns as (
+    select
+        *,
+        row_number() over by_segment - 1 as history_bars,
+        ln(close / lag(close) over by_segment) as log_return
+    from segments
+    window by_segment as (partition by asset_class, symbol, segment order by bar_number)
+),
+
+volatilities as (
+    select
+        *,
+        stddev_samp(log_return) over (
+            by_segment rows between 167 preceding and current row
+        ) as volatility_after,
+        stddev_samp(log_return) over (
+            by_segment rows between 23 preceding and current row
+        ) as recent_volatility_after,
+        avg(volume) over (by_segment rows between 11 preceding and current row) as recent_volume_after,
+        avg(volume) over (by_segment rows between 167 preceding and current row) as volume_after
+    from returns
+    window by_segment as (partition by asset_class, symbol, segment order by bar_number)
+),
+
+-- Facts of each bar, known once it has closed.
+facts as (
+    select
+        *,
+        log_return / nullif(volatility_after, 0) as return_1,
+        ln(close / lag(close, 4) over by_segment) / nullif(2 * volatility_after, 0) as return_4,
+        ln(close / lag(close, 24) over by_segment) / nullif(sqrt(24) * volatility_after, 0) as return_24,
+        ln(close / price) / nullif(volatility_after, 0) as close_over_price,
+        ln(high / low) / nullif(volatility_after, 0) as bar_range,
+        ln(volume / expected_volume) as volume_surprise,
+        ln(recent_volume_after / volume_after) as volume_trend,
+        ln(recent_volatility_after / volatility_after) as volatility_trend,
+        coalesce(2 * taker_buy_volume / volume - 1, 0) as taker_imbalance
+    from volatilities
+    where is_sound
+    window by_segment as (partition by asset_class, symbol, segment order by bar_number)
+),
+
+market as (
+    select
+        *,
+        avg(return_1) over (partition by asset_class, bar_number) as market_return,
+        avg(volume_surprise) over (partition by asset_class, bar_number) as market_volume_surprise
+    from facts
+)
+
+select
+    asset_class, -- Family of instruments that trade on one clock
+    symbol, -- Instrument
+    bar_start, -- Start of the bar, UTC
+    bar_number, -- Place on the clock; consecutive bars differ by one
+    segment, -- Unbroken run of bars this bar belongs to
+    history_bars, -- Bars before this one in its run
+    price, -- Market: average price of this bar, at which child orders fill
+    close, -- Market: last price of this bar
+    volume, -- Market: units traded in this bar
+    lag(volatility_after) over by_segment as volatility, -- Known before: standard deviation of the last 168 log returns
+    expected_volume, -- Known a horizon before: mean volume of the same season over 26 weeks
+    lag(return_1) over by_segment as return_1, -- Feature: last log return, in standard deviations
+    lag(return_4) over by_segment as return_4, -- Feature: log return of the last 4 bars, in standard deviations
+    lag(return_24) over by_segment as return_24, -- Feature: log return of the last 24 bars, in standard deviations
+    lag(close_over_price) over by_segment as close_over_price, -- Feature: last close over its bar's average price, in standard deviations
+    lag(bar_range) over by_segment as bar_range, -- Feature: last high over low, in standard deviations
+    lag(volume_surprise) over by_segment as volume_surprise, -- Feature: log of last volume over its seasonal expectation
+    lag(volume_trend) over by_segment as volume_trend, -- Feature: log of mean volume of 12 bars over 168
+    lag(volatility_trend) over by_segment as volatility_trend, -- Feature: log of volatility of 24 bars over 168
+    lag(taker_imbalance) over by_segment as taker_imbalance, -- Feature: buying minus selling takers, as a share of last volume
+    lag(market_return) over by_segment as market_return, -- Feature: mean of return_1 over the asset class
+    lag(market_volume_surprise) over by_segment as market_volume_surprise, -- Feature: mean of volume_surprise over the asset class
+    ln(expected_volume / avg(expected_volume) over (by_segment rows between 167 preceding and current row))
+        as season_volume, -- Feature: log of this bar's seasonal volume over its trailing mean
+    sin(2 * pi() * extract('hour' from bar_start) / 24) as hour_sin, -- Feature: hour of the day, sine
+    cos(2 * pi() * extract('hour' from bar_start) / 24) as hour_cos, -- Feature: hour of the day, cosine
+    sin(2 * pi() * extract('isodow' from bar_start) / 7) as weekday_sin, -- Feature: day of the week, sine
+    cos(2 * pi() * extract('isodow' from bar_start) / 7) as weekday_cos -- Feature: day of the week, cosine
+from market
+window by_segment as (partition by asset_class, symbol, segment order by bar_number)

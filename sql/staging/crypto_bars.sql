@@ -1,0 +1,20 @@
+-- One row per crypto bar: typed, numbered on its hourly clock, with the bar's average price.
+select
+    symbol, -- Instrument in exchange notation, base/quote
+    bar_start, -- Start of the bar, UTC; the bar covers [bar_start, bar_end)
+    bar_start + interval 1 hour as bar_end, -- End of the bar, UTC
+    epoch(bar_start)::bigint // 3600 as bar_number, -- Hours since 1970; consecutive bars differ by one
+    extract('isodow' from bar_start)::integer * 24 + extract('hour' from bar_start)::integer as season, -- Hour of the week
+    open, -- First price
+    high, -- Highest price
+    low, -- Lowest price
+    close, -- Last price
+    volume, -- Units traded
+    coalesce(notional, volume * (high + low + close) / 3) as notional, -- Quote currency traded
+    coalesce(notional / nullif(volume, 0), (high + low + close) / 3) as price, -- VWAP, or typical price where the venue gives no notional
+    notional is null as price_is_proxy, -- True where price is the typical price
+    trade_count, -- Number of trades
+    taker_buy_volume, -- Units bought by takers
+    split_ratio, -- New units per old unit on the first bar after a split
+    venue -- Where the bar comes from
+from raw.crypto_bars

@@ -1,0 +1,48 @@
+-- One row per Dow session: typed, numbered on the exchange calendar, adjusted for splits.
+with
+
+bars as (
+    select * from raw.dow_bars
+),
+
+sessions as (
+    select * from raw.nyse_sessions
+),
+
+factors as (
+    select
+        *,
+        -- New shares that one share of this date has become by the last stored date.
+        case
+            when price_basis = 'split_adjusted' then 1.0
+            else coalesce(
+                product(split_ratio) over (
+                    partition by symbol order by bar_start rows between 1 following and unbounded following
+                ),
+                1.0
+            )
+        end as shares_per_share
+    from bars
+)
+
+select
+    factors.symbol, -- Ticker
+    factors.bar_start, -- Midnight UTC of the session's date
+    coalesce(sessions.closes_at, factors.bar_start + interval 1 day) as bar_end, -- Close of the session, UTC
+    sessions.session_number::bigint as bar_number, -- Sessions since 2000; null where the exchange was closed
+    extract('isodow' from factors.bar_start)::integer as season, -- Day of the week
+    factors.open / shares_per_share as open, -- First price, split-adjusted
+    factors.high / shares_per_share as high, -- Highest price, split-adjusted
+    factors.low / shares_per_share as low, -- Lowest price, split-adjusted
+    factors.close / shares_per_share as close, -- Last price, split-adjusted
+    factors.volume * shares_per_share as volume, -- Shares traded, split-adjusted
+    coalesce(notional, factors.volume * (factors.high + factors.low + factors.close) / 3) as notional, -- US dollars traded
+    coalesce(notional / nullif(factors.volume, 0), (factors.high + factors.low + factors.close) / 3)
+        / shares_per_share as price, -- VWAP, or typical price where the venue gives no notional
+    notional is null as price_is_proxy, -- True where price is the typical price
+    trade_count, -- Number of trades
+    taker_buy_volume * shares_per_share as taker_buy_volume, -- Shares bought by takers, split-adjusted
+    split_ratio, -- New shares per old share on the ex-date
+    venue -- Where the bar comes from
+from factors
+left join sessions on factors.bar_start = sessions.bar_start

@@ -1,0 +1,65 @@
+-- One row per order window: the first bar of a parent order whose lookback and horizon are unbroken and lie in one split.
+with
+
+features as (
+    select * from features.bar_features
+),
+
+runs as (
+    select
+        asset_class,
+        symbol,
+        bar_start,
+        bar_number,
+        -- The first row of the lookback needs history of its own, or its features rest on a handful of bars.
+        history_bars >= 48 + $lookback - 1
+        and count(*) over following = $horizon
+        and count(expected_volume) over span = $lookback + $horizon - 1 as is_complete
+    from features
+    window
+        following as (
+            partition by asset_class, symbol, segment order by bar_number
+            rows between current row and $horizon - 1 following
+        ),
+        span as (
+            partition by asset_class, symbol, segment order by bar_number
+            rows between $lookback - 1 preceding and $horizon - 1 following
+        )
+),
+
+cuts as (
+    select
+        asset_class,
+        min(bar_number) + $train * (max(bar_number) - min(bar_number)) as validation_from,
+        min(bar_number) + ($train + $validation) * (max(bar_number) - min(bar_number)) as test_from
+    from features
+    group by asset_class
+),
+
+splits as (
+    select
+        asset_class,
+        symbol,
+        bar_start,
+        bar_number,
+        bar_number - $lookback + 1 as first_bar,
+        bar_number + $horizon - 1 as last_bar,
+        validation_from,
+        test_from
+    from runs
+    inner join cuts using (asset_class)
+    where is_complete
+)
+
+select
+    asset_class, -- Family of instruments that trade on one clock
+    symbol, -- Instrument
+    bar_start, -- Start of the order's first bar, UTC
+    bar_number, -- Its place on the clock
+    case
+        when last_bar < validation_from then 'train'
+        when first_bar >= validation_from and last_bar < test_from then 'validation'
+        when first_bar >= test_from then 'test'
+    end as split -- train, validation or test; no bar of a window lies in another split
+from splits
+where split is not null

@@ -1,0 +1,229 @@
+import re
+from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from lem_pipeline import report, report_tables
+from lem_pipeline.yardsticks import PUBLISHED
+
+REPORTS = Path(__file__).parents[2] / "sql" / "reports"
+COMPLETIONS = """
+    select model, strategy, minimum_duration, completion_bar, count(*) as orders
+    from results.order_results
+    group by all
+"""
+PROVENANCE = [("data snapshot", "sha256 <abc>"), ("seeds", "0, 1, 2")]
+
+
+def order_results(
+    gain: float, horizon: int = 12, days: int = 20, asset_class: str = "crypto"
+) -> pd.DataFrame:
+    """Orders on which the model gains ``gain`` bps a bar of freedom, give or take, and TWAP nothing."""
+    random = np.random.default_rng(3)
+    starts = pd.date_range("2024-01-01", periods=2 * days, freq="12h", tz="UTC")
+    keys = product(["LEM", "TWAP"], ["VWAP", "TWAP"], ["quantity", "notional"], range(1, horizon + 1), starts)
+    windows = pd.DataFrame(
+        keys, columns=["strategy", "benchmark", "target", "minimum_duration", "bar_start"]
+    ).assign(model=f"lem-{asset_class}", asset_class=asset_class, symbol="A", volatility_bps=30.0)
+    learned = windows["strategy"] == "LEM"
+    tracking = random.normal(0, 20, len(windows))
+    earned = learned * (gain * (horizon - windows["minimum_duration"]) + random.normal(0, 2, len(windows)))
+    windows["completion_bar"] = windows["minimum_duration"].where(learned, horizon)
+    orders = pd.concat(
+        windows.assign(side=side, slippage_bps=sign * tracking - earned)
+        for side, sign in (("buy", 1), ("sell", -1))
+    )
+    return orders.assign(
+        fixed_window_slippage_bps=orders["slippage_bps"], arrival_slippage_bps=orders["slippage_bps"] * 2
+    )
+
+
+def results(orders: pd.DataFrame) -> SimpleNamespace:
+    """The three frames a report is made of, by the project's own SQL."""
+    with duckdb.connect() as connection:
+        connection.execute("create schema results")
+        connection.execute("create table results.order_results as select * from orders")
+        queries = {
+            "scenarios": (REPORTS / "slippage_by_scenario.sql").read_text(),
+            "improvements": (REPORTS / "side_averaged_improvement.sql").read_text(),
+            "completions": COMPLETIONS,
+        }
+        return SimpleNamespace(**{name: connection.execute(sql).df() for name, sql in queries.items()})
+
+
+def page(frames: SimpleNamespace, simulated: bool = False) -> str:
+    return report.comparison_html(
+        frames.scenarios, frames.improvements, frames.completions, PROVENANCE, simulated
+    )
+
+
+class Loads(HTMLParser):
+    """Collects what a browser would fetch, and the page's words outside its scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self._silent = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self._silent = tag in ("script", "style")
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "srcset", "data")]
+
+    def handle_endtag(self, tag):
+        self._silent = False
+
+    def handle_data(self, data):
+        if not self._silent:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return results(pd.concat([order_results(1.0), order_results(-1.0, asset_class="dow")]))
+
+
+@pytest.fixture(scope="module")
+def html(frames):
+    return page(frames)
+
+
+@pytest.fixture(scope="module")
+def words(html):
+    return " ".join(" ".join(Loads(html).words).split())
+
+
+def test_a_gain_is_reported_with_its_interval_and_the_yardsticks(frames):
+    crypto, _ = report.verdict(frames.improvements).splitlines()
+    row = report_tables.by_duration(frames.improvements, "lem-crypto", "LEM")[6]
+    gain, half = row["mean_improvement_bps"], 1.96 * row["standard_error_bps"]
+    assert (
+        f"lem-crypto: at minimum duration 6 the model improves on VWAP by {gain:.2f} ± {half:.2f}" in crypto
+    )
+    assert "+0.00 ± 0.00 for TWAP on 40 order windows" in crypto
+    assert "stopping without any forecast earns 0.257 σ" in crypto
+
+
+def test_a_model_that_is_worse_is_said_not_to_improve(frames):
+    _, dow = report.verdict(frames.improvements).splitlines()
+    assert re.match(
+        r"lem-dow: at minimum duration 6 the model does not improve on VWAP, it costs \d\.\d\d ±", dow
+    )
+
+
+def test_an_interval_that_contains_zero_is_no_gain(frames):
+    for sentence in report.verdict(frames.improvements).splitlines():
+        assert "at the fixed duration 12 the model does not measurably improve on VWAP" in sentence
+        assert "an interval that contains zero" in sentence
+
+
+def test_a_gain_that_twap_shares_is_not_called_better():
+    frames = results(order_results(1.0))
+    shared = frames.improvements.assign(edge_over_twap_bps=0.1, edge_over_twap_standard_error_bps=1.0)
+    assert "for TWAP (not measurably better: +0.10 ± 1.96 paired)" in report.verdict(shared)
+
+
+def test_a_single_day_gives_no_interval_and_no_claim():
+    sentence = report.verdict(results(order_results(1.0, days=1)).improvements)
+    assert "with no interval as all orders lie in one day" in sentence
+    assert "improves on" not in sentence
+
+
+def test_without_headline_orders_there_is_no_verdict(frames):
+    only_twap = frames.improvements[frames.improvements["benchmark"] == "TWAP"]
+    assert all("no verdict" in sentence for sentence in report.verdict(only_twap).splitlines())
+
+
+def test_the_page_loads_nothing(html):
+    assert Loads(html).addresses == []
+    assert not re.search(r"@import|url\(\s*['\"]?https?:", html.split("<script>")[0])
+
+
+def test_plotly_is_inlined_once(html):
+    assert html.count("* plotly.js v") == 1
+    assert html.count("Plotly.newPlot(") >= 8
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_simulated_data_are_named_on_the_page_and_in_the_table_and_only_then(frames, simulated):
+    document = page(frames, simulated)
+    table = report.headline_markdown(frames.improvements, frames.scenarios, simulated)
+    title = re.search("<title>(.*)</title>", document).group(1)
+    for text in (title, document.split("<main>")[0], table):
+        assert ("SIMULATED DATA" in text) == simulated
+
+
+def test_text_from_outside_is_escaped(html):
+    assert "sha256 &lt;abc&gt;" in html and "sha256 <abc>" not in html
+
+
+def test_the_page_states_its_artefacts(words):
+    for statement in (
+        "convexity, not skill",
+        "removes the drift",
+        "error of that proxy",
+        "clustered by day",
+        "0.257 σ at minimum duration 6, 0.145 σ at 9 and 0.051 σ at 11",
+        "sees the bar it trades in",
+    ):
+        assert statement in words
+
+
+def test_the_missing_stopping_baseline_is_no_longer_missed_once_it_is_there(frames, words):
+    assert "not yet part of this report" in words
+    baseline = frames.improvements[frames.improvements["strategy"] == "TWAP"]
+    stopping = baseline.assign(strategy="optimal stopping")
+    complete = SimpleNamespace(
+        scenarios=frames.scenarios,
+        improvements=pd.concat([frames.improvements, stopping]),
+        completions=frames.completions,
+    )
+    assert "not yet part of this report" not in page(complete)
+
+
+def test_the_headline_puts_every_mean_beside_its_interval_and_yardstick(frames):
+    table = report_tables.headline_table(frames.improvements, frames.scenarios)
+    assert list(table["minimum duration"]) == ["6", "9", "11", "12 (fixed)"] * 2
+    assert list(table["no-forecast stopping, σ"]) == ["+0.257", "+0.145", "+0.051", "+0.000"] * 2
+    for column in ("LEM, bps", "LEM, σ", "LEM over TWAP, paired, bps", "TWAP, bps"):
+        assert table[column].str.contains(" ± ").all()
+
+
+def test_the_headline_markdown_is_one_well_formed_table(frames):
+    lines = report.headline_markdown(frames.improvements, frames.scenarios, simulated=False).splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 2 + 8
+    assert len({row.count("|") for row in rows}) == 1
+
+
+def test_the_published_layout_repeats_our_numbers_and_theirs_side_by_side(frames):
+    crypto = frames.scenarios[frames.scenarios["model"] == "lem-crypto"]
+    layout = report_tables.published_layout(crypto)
+    assert [label for label, _, _ in layout] == ["6", "9", "11", "12 (fixed)", "naive TWAP"]
+    _, (buy, sell), (published_buy, published_sell, *_) = layout[0]
+    own = report_tables.headline_orders(crypto).query("strategy == 'LEM' and minimum_duration == 6")
+    means = own.set_index("side")["mean_slippage_bps"]
+    assert buy.mean.startswith(report_tables.signed(means["buy"]))
+    assert sell.mean.startswith(report_tables.signed(means["sell"]))
+    assert (published_buy.mean, published_buy.std) == ("−6.96", "std 32.7")
+    assert (published_sell.mean, published_sell.std) == ("−8.81", "std 35.1")
+
+
+def test_published_sellers_pay_what_published_buyers_pay_when_nobody_may_stop_early():
+    buy, sell = PUBLISHED["crypto"][0].learned[12]
+    assert sell is not None and sell.mean == pytest.approx(-buy.mean, abs=0.02)
+
+
+def test_another_horizon_has_its_own_rows_and_borrows_no_yardstick():
+    frames = results(order_results(1.0, horizon=8))
+    table = report_tables.headline_table(frames.improvements, frames.scenarios)
+    assert list(table["minimum duration"]) == ["4", "6", "7", "8 (fixed)"]
+    assert set(table["no-forecast stopping, σ"]) == {"–"}
+    assert "No published figures exist for this asset class and horizon." in " ".join(page(frames).split())

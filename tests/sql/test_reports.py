@@ -1,0 +1,193 @@
+from itertools import product
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+REPORTS = Path(__file__).parents[2] / "sql" / "reports"
+SCENARIO = ["model", "asset_class", "strategy", "side", "benchmark", "target", "minimum_duration"]
+SIDE_AVERAGED = [key for key in SCENARIO if key != "side"]
+
+
+def random_orders(days: int = 12) -> pd.DataFrame:
+    """Orders of two symbols, two windows a day, the second symbol absent on every third day."""
+    random = np.random.default_rng(7)
+    starts = pd.date_range("2024-03-08", periods=2 * days, freq="12h", tz="UTC")
+    keys = product(["LEM", "TWAP", "volume curve"], ["buy", "sell"], ["VWAP", "TWAP"], ["quantity"], [1, 2])
+    windows = [("A", start) for start in starts] + [("B", start) for start in starts if start.day % 3]
+    orders = pd.DataFrame(
+        [(*key, *window) for key in keys for window in windows],
+        columns=["strategy", "side", "benchmark", "target", "minimum_duration", "symbol", "bar_start"],
+    )
+    common = orders["bar_start"].map({start: random.normal(0, 10) for start in starts})
+    orders.insert(0, "model", "lem-crypto")
+    orders.insert(1, "asset_class", "crypto")
+    for column in ("slippage_bps", "fixed_window_slippage_bps", "arrival_slippage_bps"):
+        orders[column] = common + random.normal(0, 20, len(orders))
+    orders["completion_bar"] = random.integers(1, 3, len(orders))
+    volatility = random.lognormal(3, 0.3, len(windows))
+    orders["volatility_bps"] = np.resize(volatility, len(orders))
+    return orders
+
+
+def report(name: str, orders: pd.DataFrame, time_zone: str = "UTC") -> pd.DataFrame:
+    with duckdb.connect() as connection:
+        connection.execute(f"set timezone = '{time_zone}'")
+        connection.execute("create schema results")
+        connection.execute("create table results.order_results as select * from orders")
+        return connection.execute((REPORTS / f"{name}.sql").read_text()).df()
+
+
+def clustered_standard_error(values: pd.Series, starts: pd.Series) -> float:
+    """Cluster-robust error of a mean, from the definition, one cluster at a time."""
+    residuals = values - values.mean()
+    total = 0.0
+    for day in sorted({start.date() for start in starts}):
+        inside = [r for r, start in zip(residuals, starts, strict=True) if start.date() == day]
+        total += sum(inside) ** 2
+    return float(np.sqrt(total) / len(values))
+
+
+def window_improvements(orders: pd.DataFrame) -> pd.DataFrame:
+    """Side-averaged improvement per order window, computed without SQL."""
+    window = [*SIDE_AVERAGED, "symbol", "bar_start", "volatility_bps"]
+    wide = orders.pivot(index=window, columns="side", values="slippage_bps").dropna()
+    return (-(wide["buy"] + wide["sell"]) / 2).rename("improvement").reset_index()
+
+
+@pytest.fixture(scope="module")
+def orders():
+    return random_orders()
+
+
+@pytest.fixture(scope="module")
+def scenarios(orders):
+    return report("slippage_by_scenario", orders).set_index(SCENARIO)
+
+
+@pytest.fixture(scope="module")
+def improvements(orders):
+    return report("side_averaged_improvement", orders).set_index(SIDE_AVERAGED)
+
+
+def test_every_scenario_has_one_row(orders, scenarios, improvements):
+    assert scenarios.index.is_unique and len(scenarios) == len(orders[SCENARIO].drop_duplicates())
+    assert improvements.index.is_unique and len(improvements) == len(orders[SIDE_AVERAGED].drop_duplicates())
+
+
+def test_moments_and_tails_agree_with_numpy(orders, scenarios):
+    for key, group in orders.groupby(SCENARIO):
+        row, slippage = scenarios.loc[key], group["slippage_bps"].to_numpy()
+        p05, median, p95 = np.percentile(slippage, [5, 50, 95])
+        expected = {
+            "orders": len(slippage),
+            "days": group["bar_start"].dt.date.nunique(),
+            "mean_slippage_bps": slippage.mean(),
+            "std_slippage_bps": slippage.std(ddof=1),
+            "p05_slippage_bps": p05,
+            "median_slippage_bps": median,
+            "p95_slippage_bps": p95,
+            "cvar95_slippage_bps": slippage[slippage >= p95].mean(),
+            "worst_slippage_bps": slippage.max(),
+            "win_rate": (slippage < 0).mean(),
+            "mean_fixed_window_slippage_bps": group["fixed_window_slippage_bps"].mean(),
+            "mean_arrival_slippage_bps": group["arrival_slippage_bps"].mean(),
+            "mean_completion_bar": group["completion_bar"].mean(),
+        }
+        assert row[list(expected)].to_dict() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("column", "error"),
+    [
+        ("slippage_bps", "standard_error_bps"),
+        ("fixed_window_slippage_bps", "fixed_window_standard_error_bps"),
+        ("arrival_slippage_bps", "arrival_standard_error_bps"),
+    ],
+)
+def test_standard_errors_of_scenarios_are_clustered_by_day(orders, scenarios, column, error):
+    for key, group in orders.groupby(SCENARIO):
+        expected = clustered_standard_error(group[column], group["bar_start"])
+        assert scenarios.loc[key, error] == pytest.approx(expected)
+
+
+def test_copying_an_asset_does_not_shrink_the_standard_error(orders):
+    copies = pd.concat([orders, orders.assign(symbol=orders["symbol"] + " copy")])
+    alone, twice = report("slippage_by_scenario", orders), report("slippage_by_scenario", copies)
+    assert (twice["orders"] == 2 * alone["orders"]).all()
+    np.testing.assert_allclose(twice["standard_error_bps"], alone["standard_error_bps"])
+
+
+def test_a_day_is_a_utc_day_whatever_the_time_zone_of_the_session(orders, scenarios, improvements):
+    for name, expected, keys in (
+        ("slippage_by_scenario", scenarios, SCENARIO),
+        ("side_averaged_improvement", improvements, SIDE_AVERAGED),
+    ):
+        elsewhere = report(name, orders, time_zone="Asia/Tokyo").set_index(keys)
+        pd.testing.assert_frame_equal(elsewhere, expected)
+
+
+def test_a_single_day_has_no_standard_error(orders):
+    one_day = orders[orders["bar_start"].dt.date == orders["bar_start"].min().date()]
+    for name in ("slippage_by_scenario", "side_averaged_improvement"):
+        errors = report(name, one_day).filter(like="standard_error")
+        assert errors.shape[1] == 3 and errors.isna().all(axis=None)
+
+
+def test_improvement_is_the_negated_average_of_buying_and_selling(orders, improvements):
+    for key, group in window_improvements(orders).groupby(SIDE_AVERAGED):
+        row, improvement = improvements.loc[key], group["improvement"]
+        in_sigma = improvement / group["volatility_bps"]
+        assert row["orders"] == len(group)
+        assert row["mean_improvement_bps"] == pytest.approx(improvement.mean())
+        assert row["std_improvement_bps"] == pytest.approx(improvement.std())
+        assert row["mean_improvement_sigma"] == pytest.approx(in_sigma.mean())
+        starts = group["bar_start"]
+        assert row["standard_error_bps"] == pytest.approx(clustered_standard_error(improvement, starts))
+        assert row["standard_error_sigma"] == pytest.approx(clustered_standard_error(in_sigma, starts))
+
+
+def test_edge_over_twap_is_paired_by_window(orders, improvements):
+    windows = window_improvements(orders)
+    twap = windows[windows["strategy"] == "TWAP"].drop(columns="strategy")
+    paired = windows.merge(twap, on=[c for c in twap if c != "improvement"], suffixes=("", "_twap"))
+    paired["edge"] = paired["improvement"] - paired["improvement_twap"]
+    for key, group in paired.groupby(SIDE_AVERAGED):
+        row = improvements.loc[key]
+        assert row["edge_over_twap_bps"] == pytest.approx(group["edge"].mean())
+        error = clustered_standard_error(group["edge"], group["bar_start"])
+        assert row["edge_over_twap_standard_error_bps"] == pytest.approx(error)
+
+
+def test_twap_has_no_edge_over_itself(improvements):
+    twap = improvements.xs("TWAP", level="strategy")
+    edges = twap[["edge_over_twap_bps", "edge_over_twap_standard_error_bps"]]
+    assert (edges == 0).all(axis=None)
+
+
+def test_drift_cancels_between_buying_and_selling(orders):
+    side = orders["side"].map({"buy": 1, "sell": -1})
+    drifting = orders.assign(slippage_bps=orders["slippage_bps"] + 50 * side)
+    columns = ["mean_improvement_bps", "standard_error_bps", "edge_over_twap_bps"]
+    np.testing.assert_allclose(
+        report("side_averaged_improvement", drifting)[columns],
+        report("side_averaged_improvement", orders)[columns],
+        atol=1e-9,
+    )
+
+
+def test_a_window_that_was_only_bought_is_left_out(orders, improvements):
+    first = (orders["symbol"] == "A") & (orders["bar_start"] == orders["bar_start"].min())
+    unsold = report("side_averaged_improvement", orders[~(first & (orders["side"] == "sell"))])
+    assert (unsold["orders"].to_numpy() == improvements["orders"].to_numpy() - 1).all()
+
+
+@pytest.mark.parametrize("name", ["slippage_by_scenario", "side_averaged_improvement"])
+def test_every_column_is_described(name, orders):
+    text = (REPORTS / f"{name}.sql").read_text()
+    final_select = text[text.rindex("\nselect\n") :]
+    described = [line for line in final_select.splitlines() if " -- " in line]
+    assert text.startswith("-- One row per ")
+    assert len(described) == report(name, orders).shape[1]
