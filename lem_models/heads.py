@@ -107,7 +107,13 @@ class AllocationHeads(nn.Module):
         return Decisions(torch.stack(path, dim=-1), torch.stack(probabilities, dim=-1))
 
     def _state(
-        self, step: int, remaining: Tensor, own_price: Tensor, benchmark: Tensor, share: Tensor, market: MarketPath
+        self,
+        step: int,
+        remaining: Tensor,
+        own_price: Tensor,
+        benchmark: Tensor,
+        share: Tensor,
+        market: MarketPath,
     ) -> Tensor:
         """The order's state before a bar, free of scale; (B, S, M, N_STATE)."""
         horizon = self.grid.horizon

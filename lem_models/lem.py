@@ -17,6 +17,8 @@ from lem_models.layers.tkan import TKAN
 from lem_models.layers.variable_selection import VariableSelection
 from lem_models.orders import Limits, OrderBatch, OrderGrid
 
+FEATURE_LIMIT = 8.0  # features are scale-free; beyond this a bad tick says no more than a large move
+
 
 @dataclass(frozen=True)
 class LEMConfig:
@@ -135,10 +137,10 @@ class LEM(nn.Module):
         Returns:
             (B, H, D).
         """
-        selected, _ = self.select(features)
+        selected, _ = self.select(features.clamp(-FEATURE_LIMIT, FEATURE_LIMIT))
         recurrent = self.recur_norm(selected + self.recur_gate(self.recur(selected)))
         enriched = self.enrich(recurrent)
-        attended = self.attend_norm(enriched + self.attend_gate(self.attend(enriched)))
+        attended: Tensor = self.attend_norm(enriched + self.attend_gate(self.attend(enriched)))
         return attended[:, -self.config.horizon :]
 
     def forward(self, orders: OrderBatch) -> Decisions:

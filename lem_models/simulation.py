@@ -136,10 +136,12 @@ def hours_of_week() -> Array:
     hour = np.arange(168) % 24
     day = 1 + 0.55 * np.exp(-((hour - 15) ** 2) / 18) + 0.15 * np.exp(-((hour - 1) ** 2) / 6)
     profile = day * np.where(np.arange(168) >= 120, 0.7, 1.0)
-    return profile / profile.mean()
+    normalised: Array = profile / profile.mean()
+    return normalised
 
 
 def days_of_week() -> Array:
     """A trading week: quiet Mondays, busy Fridays."""
     profile = np.array([0.92, 1.0, 1.02, 1.01, 1.05])
-    return profile / profile.mean()
+    normalised: Array = profile / profile.mean()
+    return normalised

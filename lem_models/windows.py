@@ -1,8 +1,8 @@
 """Causal order windows as rows of one feature matrix: a window is a row number, never a copy.
 
-Row t of the feature matrix holds what is known before bar t. The window of an order whose first bar sits in row r spans
-rows ``r − L + 1 .. r + H − 1``: L rows of lookback that end with what is known before the first bar, and H − 1 more that
-become known while the order runs.
+Row t of the feature matrix holds what is known before bar t. The window of an order whose first bar sits in row r
+spans rows ``r − L + 1 .. r + H − 1``: L rows of lookback that end with what is known before the first bar, and H − 1
+more that become known while the order runs.
 """
 
 from dataclasses import dataclass
@@ -65,18 +65,3 @@ class MarketPanel:
             expected_volume=self.expected_volume[ahead].float(),
         )
         return OrderBatch(self.features[history], market)
-
-
-def non_overlapping(first_rows: Tensor, horizon: int) -> Tensor:
-    """Thin window starts, ascending, so that no two horizons share a bar.
-
-    Example:
-        >>> non_overlapping(torch.tensor([5, 6, 7, 8, 9, 20, 21]), horizon=3).tolist()
-        [5, 8, 20]
-    """
-    kept, free_from = [], -1
-    for row in first_rows.tolist():
-        if row >= free_from:
-            kept.append(row)
-            free_from = row + horizon
-    return torch.tensor(kept, dtype=torch.int64)

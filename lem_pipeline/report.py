@@ -49,9 +49,7 @@ def _finding(learned: Row) -> str:
     """Gain, loss or neither, by whether the 95 % interval excludes zero."""
     mean, half = learned["mean_improvement_bps"], NORMAL_95 * learned["standard_error_bps"]
     if math.isnan(half):
-        return (
-            f"the mean improvement on VWAP is {mean:.2f} bps, with no interval as all orders lie in one day,"
-        )
+        return f"the mean improvement on VWAP is {mean:.2f} bps, with no interval as all orders lie in one day,"
     unit = "bps per order (side-averaged)"
     if mean - half > 0:
         return f"the model improves on VWAP by {mean:.2f} ± {half:.2f} {unit}"
@@ -135,8 +133,7 @@ def comparison_html(
         verdicts=verdict(improvements).splitlines(),
         headline=report_tables.headline_table(improvements, scenarios),
         sections=[
-            _model_section(number, model, scenarios, improvements, completions)
-            for number, model in enumerate(models)
+            _model_section(number, model, scenarios, improvements, completions) for number, model in enumerate(models)
         ],
         stopping_baseline_included=any("stopping" in name for name in set(improvements["strategy"])),
         provenance=provenance,

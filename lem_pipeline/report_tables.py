@@ -42,11 +42,7 @@ def estimate(mean: float, standard_error: float, digits: int = 2) -> str:
     >>> estimate(3.1, 0.2)
     '+3.10 ± 0.39'
     """
-    return (
-        signed(mean, digits)
-        if math.isnan(mean)
-        else f"{signed(mean, digits)} {margin(standard_error, digits)}"
-    )
+    return signed(mean, digits) if math.isnan(mean) else f"{signed(mean, digits)} {margin(standard_error, digits)}"
 
 
 def headline_orders(frame: pd.DataFrame) -> pd.DataFrame:
@@ -151,9 +147,7 @@ def _own_cell(rows: pd.DataFrame, side: str) -> Cell:
     row = next(iter(records(rows[rows["side"] == side])), None)
     if row is None:
         return Cell("–")
-    return Cell(
-        estimate(row["mean_slippage_bps"], row["standard_error_bps"]), f"std {row['std_slippage_bps']:.1f}"
-    )
+    return Cell(estimate(row["mean_slippage_bps"], row["standard_error_bps"]), f"std {row['std_slippage_bps']:.1f}")
 
 
 def _published_cell(slippage: Slippage | None) -> Cell:

@@ -8,11 +8,17 @@ import os
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
+from lem_models.orders import Limits
 from lem_pipeline.errors import ConfigurationError
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -62,8 +68,8 @@ class MarketSettings(BaseModel):
 class SplitSettings(BaseModel):
     """How time is cut into training, validation and test, as fractions of an asset class's bars."""
 
-    train: float = Field(0.7, gt=0, lt=1)
-    validation: float = Field(0.15, gt=0, lt=1)
+    train: float = Field(default=0.7, gt=0, lt=1)
+    validation: float = Field(default=0.15, gt=0, lt=1)
 
 
 class ModelSettings(BaseModel):
@@ -81,6 +87,11 @@ class ModelSettings(BaseModel):
     independent_heads: bool = False
     floor: float = 0.0
     cap: float = 1.0
+
+    @model_validator(mode="after")
+    def _orders_can_be_filled(self) -> Self:
+        Limits(horizon=self.horizon, floor=self.floor, cap=self.cap)
+        return self
 
 
 class TrainingSettings(BaseModel):

@@ -1,7 +1,7 @@
 """The DuckDB warehouse: the only Python that writes tables.
 
-One writing process at a time, by design: every connection is short and held under a file lock, network and training work
-hold none, and whoever waits says so.
+One writing process at a time, by design: every connection is short and held under a file lock, network and training
+work hold none, and whoever waits says so.
 """
 
 import hashlib
@@ -10,14 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import duckdb
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from lem_pipeline.errors import WarehouseLockedError
+
+if TYPE_CHECKING:
+    import duckdb
 
 SCHEMAS = ("raw", "staging", "bars", "features", "windows", "results", "reports")
 
@@ -39,7 +41,7 @@ class Written:
     columns: tuple[tuple[str, str], ...]
 
 
-class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Warehouse(dg.ConfigurableResource):
     """A DuckDB file.
 
     Attributes:
@@ -51,7 +53,7 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
     patience_s: float = 60.0
 
     @contextmanager
-    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connection(self) -> Iterator["duckdb.DuckDBPyConnection"]:
         """A short-lived connection, alone on the file.
 
         Raises:
@@ -74,7 +76,9 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
                 f"another run has kept {path} busy for {self.patience_s:.0f} s; wait for it to finish or cancel it"
             ) from timeout
 
-    def _connected(self, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connected(self, path: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
+        import duckdb
+
         try:
             connection = duckdb.connect(str(path))
         except duckdb.IOException as error:
@@ -104,6 +108,13 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
             connection.execute(f"delete from {table} where {where}", dict(parameters))
             connection.execute(f"insert into {table} by name from new_rows")
             connection.commit()
+            return _written(connection, table, len(rows))
+
+    def write_table(self, table: str, rows: pa.Table) -> Written:
+        """Replace a table by the rows given."""
+        with self.connection() as connection:
+            connection.register("new_rows", rows)
+            connection.execute(f"create or replace table {table} as from new_rows")
             return _written(connection, table, len(rows))
 
     def create_table(self, table: str, select: str, parameters: Mapping[str, Any]) -> Written:
@@ -148,7 +159,7 @@ def content_hash(table: pa.Table) -> str:
     return digest.hexdigest()[:16]
 
 
-def _written(connection: duckdb.DuckDBPyConnection, table: str, inserted: int) -> Written:
+def _written(connection: "duckdb.DuckDBPyConnection", table: str, inserted: int) -> Written:
     rows = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
     columns = connection.execute(f"describe {table}").fetchall()
     return Written(table, inserted, rows, tuple((str(c[0]), str(c[1])) for c in columns))

@@ -62,8 +62,8 @@ def nyse_sessions(start: datetime, end: datetime) -> pd.DataFrame:
             "session_number": range(len(schedule)),
         }
     )
-    for column in ("opens_at", "closes_at"):
-        sessions[column] = pd.to_datetime(sessions[column], utc=True)
+    for column in ("bar_start", "opens_at", "closes_at"):
+        sessions[column] = pd.to_datetime(sessions[column], utc=True).dt.as_unit("us")
     inside = (sessions["bar_start"] >= start) & (sessions["bar_start"] < end)
     return sessions[inside].reset_index(drop=True)
 

@@ -10,7 +10,10 @@ from lem_models.orders import OrderBatch
 class Strategy(Protocol):
     """Anything that slices parent orders."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     def schedule(self, orders: OrderBatch) -> Tensor:
         """Fractions of the parent order per bar, summing to one; (B, S, M, H)."""

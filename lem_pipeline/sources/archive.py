@@ -2,12 +2,15 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from lem_pipeline.errors import ArchiveError, UnknownSymbolError
 from lem_pipeline.sources.base import BarSource, raw_bars
+
+if TYPE_CHECKING:
+    import duckdb
 
 REQUIRED = ("symbol", "open", "high", "low", "close", "volume")
 TIME_COLUMNS = ("bar_start", "ts")
@@ -39,6 +42,8 @@ class ArchiveBars(BarSource):
 
     def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
         """Bars of the archive; see :meth:`BarSource.fetch`."""
+        import duckdb
+
         with duckdb.connect() as memory:
             memory.execute("set timezone = 'UTC'")
             columns = self._columns(memory)
@@ -71,13 +76,17 @@ class ArchiveBars(BarSource):
             return [str(path)]
         found = sorted(path.glob("*.parquet")) or sorted(path.glob("*.csv"))
         if not found:
-            raise ArchiveError(f"the folder {path} holds no parquet or CSV file; set the source's path to one that does")
+            raise ArchiveError(
+                f"the folder {path} holds no parquet or CSV file; set the source's path to one that does"
+            )
         return [str(f) for f in found]
 
     def _scan(self) -> str:
         return "read_parquet($files)" if self._files()[0].endswith(".parquet") else "read_csv($files)"
 
-    def _columns(self, memory: duckdb.DuckDBPyConnection) -> set[str]:
+    def _columns(self, memory: "duckdb.DuckDBPyConnection") -> set[str]:
+        import duckdb
+
         try:
             description = memory.execute(f"select * from {self._scan()} limit 0", {"files": self._files()}).description
         except duckdb.Error as error:
@@ -92,7 +101,7 @@ class ArchiveBars(BarSource):
             )
         return columns
 
-    def _require_symbol(self, memory: duckdb.DuckDBPyConnection, instrument: str) -> None:
+    def _require_symbol(self, memory: "duckdb.DuckDBPyConnection", instrument: str) -> None:
         known = memory.execute(
             f"select distinct symbol from {self._scan()} order by all", {"files": self._files()}
         ).fetchall()

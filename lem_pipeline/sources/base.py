@@ -28,7 +28,7 @@ RAW_BARS = pa.schema(
 """Raw bars as a venue reported them, ascending in ``bar_start``, one row per bar."""
 
 
-class BarSource(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
+class BarSource(dg.ConfigurableResource, ABC):
     """Where raw bars come from: a venue in production, a file or a simulation elsewhere."""
 
     @property
@@ -60,7 +60,13 @@ def raw_bars(columns: dict[str, object], *, symbol: str, venue: str, price_basis
         price_basis: ``as_traded`` or ``split_adjusted``.
     """
     rows = len(columns["bar_start"])  # type: ignore[arg-type]
-    constants = {"symbol": symbol, "venue": venue, "price_basis": price_basis, "dividend": 0.0, "split_ratio": 1.0}
+    constants = {
+        "symbol": symbol,
+        "venue": venue,
+        "price_basis": price_basis,
+        "dividend": 0.0,
+        "split_ratio": 1.0,
+    }
     arrays = []
     for field in RAW_BARS:
         values = columns.get(field.name)

@@ -23,8 +23,7 @@ from lem_pipeline.universe import CRYPTO_HOURLY, AssetClass, only_closed
 
 VENUES = ("binance", "binanceus")
 KLINE = (
-    "bar_start open high low close volume close_time "
-    "notional trade_count taker_buy_volume taker_buy_notional unused"
+    "bar_start open high low close volume close_time notional trade_count taker_buy_volume taker_buy_notional unused"
 ).split()
 PAGE_ROWS = 1000
 REFUSALS = {403, 451}
@@ -69,9 +68,7 @@ class CcxtBars(BarSource):
         now = datetime.fromtimestamp(self._ask(self._client.fetch_time) / 1000, UTC)
         klines = {int(kline[0]): kline for kline in self._klines(market_id, asset.bar_size, start, end)}
         columns = _columns([klines[opened] for opened in sorted(klines)])
-        return only_closed(
-            raw_bars(columns, symbol=instrument, venue=self.venue, price_basis="as_traded"), asset, now
-        )
+        return only_closed(raw_bars(columns, symbol=instrument, venue=self.venue, price_basis="as_traded"), asset, now)
 
     @cached_property
     def _client(self) -> Any:
@@ -97,22 +94,17 @@ class CcxtBars(BarSource):
         sizes = [size for size in self._client.timeframes if size != "1M"]  # a month has no fixed length
         if self.bar_size not in sizes:
             raise ConfigurationError(
-                f"Bar size {self.bar_size!r} is not one that {self.venue} serves; "
-                f"configure one of {', '.join(sizes)}."
+                f"Bar size {self.bar_size!r} is not one that {self.venue} serves; configure one of {', '.join(sizes)}."
             )
         return replace(CRYPTO_HOURLY, bar_size=timedelta(seconds=self._client.parse_timeframe(self.bar_size)))
 
     def _market_id(self, instrument: str) -> str:
         markets = self._ask(self._client.load_markets)
         if instrument not in markets:
-            raise UnknownSymbolError(
-                f"{self.venue} has no spot market {instrument!r}; symbols look like BTC/USDT."
-            )
+            raise UnknownSymbolError(f"{self.venue} has no spot market {instrument!r}; symbols look like BTC/USDT.")
         return str(markets[instrument]["id"])
 
-    def _klines(
-        self, market_id: str, bar_size: timedelta, start: datetime, end: datetime
-    ) -> Iterator[list[Any]]:
+    def _klines(self, market_id: str, bar_size: timedelta, start: datetime, end: datetime) -> Iterator[list[Any]]:
         start_ms, end_ms, bar_ms = _ms(start), _ms(end), bar_size // timedelta(milliseconds=1)
         since = start_ms
         # An empty page ends the walk, a short one does not: venues may cap a page below what was asked.

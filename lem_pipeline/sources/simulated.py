@@ -83,5 +83,3 @@ def _split(instrument: str, columns: dict[str, object]) -> dict[str, object]:
     priced = {name: np.asarray(columns[name]) * factor for name in ("open", "high", "low", "close")}
     traded = {name: np.asarray(columns[name]) / factor for name in ("volume", "taker_buy_volume")}
     return {**priced, **traded, "split_ratio": split_ratio}
-
-

@@ -117,7 +117,7 @@ class YFinanceBars(BarSource):
 def _yahoo_session(api_url: str | None) -> Any:
     from curl_cffi.requests import Session
 
-    class YahooSession(Session):  # type: ignore[type-arg]
+    class YahooSession(Session):
         """yfinance's own kind of session, which also remembers how the last chart request was answered."""
 
         chart_status: int | None = None

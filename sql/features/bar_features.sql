@@ -28,10 +28,10 @@ segments as (
         count(*) filter (where is_break) over (
             partition by asset_class, symbol order by bar_number
         ) as segment,
-        avg(volume) over (
+        nullif(avg(volume) over (
             partition by asset_class, symbol, season order by bar_number
             range between 26 * season_length preceding and $horizon preceding
-        ) as expected_volume
+        ), 0) as expected_volume
     from breaks
 ),
 
@@ -39,7 +39,7 @@ returns as (
     select
         *,
         row_number() over by_segment - 1 as history_bars,
-        ln(close / lag(close) over by_segment) as log_return
+        ln(nullif(close, 0) / nullif(lag(close) over by_segment, 0)) as log_return
     from segments
     window by_segment as (partition by asset_class, symbol, segment order by bar_number)
 ),
@@ -70,7 +70,7 @@ facts as (
         ln(high / low) / nullif(volatility_after, 0) as bar_range,
         ln(volume / expected_volume) as volume_surprise,
         ln(recent_volume_after / volume_after) as volume_trend,
-        ln(recent_volatility_after / volatility_after) as volatility_trend,
+        ln(nullif(recent_volatility_after, 0) / nullif(volatility_after, 0)) as volatility_trend,
         coalesce(2 * taker_buy_volume / volume - 1, 0) as taker_imbalance
     from volatilities
     where is_sound
@@ -113,6 +113,10 @@ select
     sin(2 * pi() * extract('hour' from bar_start) / 24) as hour_sin, -- Feature: hour of the day, sine
     cos(2 * pi() * extract('hour' from bar_start) / 24) as hour_cos, -- Feature: hour of the day, cosine
     sin(2 * pi() * extract('isodow' from bar_start) / 7) as weekday_sin, -- Feature: day of the week, sine
-    cos(2 * pi() * extract('isodow' from bar_start) / 7) as weekday_cos -- Feature: day of the week, cosine
+    cos(2 * pi() * extract('isodow' from bar_start) / 7) as weekday_cos, -- Feature: day of the week, cosine
+    (
+        return_1 + return_4 + return_24 + close_over_price + bar_range + volume_surprise + volume_trend
+        + volatility_trend + market_return + market_volume_surprise + season_volume
+    ) is not null as is_complete -- True where no feature is null
 from market
 window by_segment as (partition by asset_class, symbol, segment order by bar_number)

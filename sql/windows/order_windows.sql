@@ -14,7 +14,7 @@ runs as (
         -- The first row of the lookback needs history of its own, or its features rest on a handful of bars.
         history_bars >= 48 + $lookback - 1
         and count(*) over following = $horizon
-        and count(expected_volume) over span = $lookback + $horizon - 1 as is_complete
+        and count(*) filter (where features.is_complete) over span = $lookback + $horizon - 1 as is_whole
     from features
     window
         following as (
@@ -48,7 +48,7 @@ splits as (
         test_from
     from runs
     inner join cuts using (asset_class)
-    where is_complete
+    where is_whole
 )
 
 select

@@ -146,9 +146,7 @@ def test_a_page_that_does_not_advance_ends_in_an_error_instead_of_a_loop(binance
 
 def test_a_period_before_the_listing_is_a_table_without_rows(binance):
     with binance() as server:
-        bars = source(server).fetch(
-            "BTC/USDT", RECORDED_START - timedelta(days=2), RECORDED_START - timedelta(days=1)
-        )
+        bars = source(server).fetch("BTC/USDT", RECORDED_START - timedelta(days=2), RECORDED_START - timedelta(days=1))
     assert bars.num_rows == 0
     assert bars.schema == RAW_BARS
 

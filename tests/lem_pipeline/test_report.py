@@ -21,23 +21,20 @@ COMPLETIONS = """
 PROVENANCE = [("data snapshot", "sha256 <abc>"), ("seeds", "0, 1, 2")]
 
 
-def order_results(
-    gain: float, horizon: int = 12, days: int = 20, asset_class: str = "crypto"
-) -> pd.DataFrame:
+def order_results(gain: float, horizon: int = 12, days: int = 20, asset_class: str = "crypto") -> pd.DataFrame:
     """Orders on which the model gains ``gain`` bps a bar of freedom, give or take, and TWAP nothing."""
     random = np.random.default_rng(3)
     starts = pd.date_range("2024-01-01", periods=2 * days, freq="12h", tz="UTC")
     keys = product(["LEM", "TWAP"], ["VWAP", "TWAP"], ["quantity", "notional"], range(1, horizon + 1), starts)
-    windows = pd.DataFrame(
-        keys, columns=["strategy", "benchmark", "target", "minimum_duration", "bar_start"]
-    ).assign(model=f"lem-{asset_class}", asset_class=asset_class, symbol="A", volatility_bps=30.0)
+    windows = pd.DataFrame(keys, columns=["strategy", "benchmark", "target", "minimum_duration", "bar_start"]).assign(
+        model=f"lem-{asset_class}", asset_class=asset_class, symbol="A", volatility_bps=30.0
+    )
     learned = windows["strategy"] == "LEM"
     tracking = random.normal(0, 20, len(windows))
     earned = learned * (gain * (horizon - windows["minimum_duration"]) + random.normal(0, 2, len(windows)))
     windows["completion_bar"] = windows["minimum_duration"].where(learned, horizon)
     orders = pd.concat(
-        windows.assign(side=side, slippage_bps=sign * tracking - earned)
-        for side, sign in (("buy", 1), ("sell", -1))
+        windows.assign(side=side, slippage_bps=sign * tracking - earned) for side, sign in (("buy", 1), ("sell", -1))
     )
     return orders.assign(
         fixed_window_slippage_bps=orders["slippage_bps"], arrival_slippage_bps=orders["slippage_bps"] * 2
@@ -58,9 +55,7 @@ def results(orders: pd.DataFrame) -> SimpleNamespace:
 
 
 def page(frames: SimpleNamespace, simulated: bool = False) -> str:
-    return report.comparison_html(
-        frames.scenarios, frames.improvements, frames.completions, PROVENANCE, simulated
-    )
+    return report.comparison_html(frames.scenarios, frames.improvements, frames.completions, PROVENANCE, simulated)
 
 
 class Loads(HTMLParser):
@@ -104,18 +99,14 @@ def test_a_gain_is_reported_with_its_interval_and_the_yardsticks(frames):
     crypto, _ = report.verdict(frames.improvements).splitlines()
     row = report_tables.by_duration(frames.improvements, "lem-crypto", "LEM")[6]
     gain, half = row["mean_improvement_bps"], 1.96 * row["standard_error_bps"]
-    assert (
-        f"lem-crypto: at minimum duration 6 the model improves on VWAP by {gain:.2f} ± {half:.2f}" in crypto
-    )
+    assert f"lem-crypto: at minimum duration 6 the model improves on VWAP by {gain:.2f} ± {half:.2f}" in crypto
     assert "+0.00 ± 0.00 for TWAP on 40 order windows" in crypto
     assert "stopping without any forecast earns 0.257 σ" in crypto
 
 
 def test_a_model_that_is_worse_is_said_not_to_improve(frames):
     _, dow = report.verdict(frames.improvements).splitlines()
-    assert re.match(
-        r"lem-dow: at minimum duration 6 the model does not improve on VWAP, it costs \d\.\d\d ±", dow
-    )
+    assert re.match(r"lem-dow: at minimum duration 6 the model does not improve on VWAP, it costs \d\.\d\d ±", dow)
 
 
 def test_an_interval_that_contains_zero_is_no_gain(frames):

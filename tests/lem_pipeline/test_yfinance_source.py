@@ -69,9 +69,7 @@ def yahoo(routes: dict[str, Route]) -> Iterator[ReplayServer]:
         yield server
 
 
-def fetch(
-    url: str, ticker: str = "AAPL", start: datetime = SPLIT_DAY, end: datetime = AFTER_LAST_DAY, **settings
-):
+def fetch(url: str, ticker: str = "AAPL", start: datetime = SPLIT_DAY, end: datetime = AFTER_LAST_DAY, **settings):
     return YFinanceBars(api_url=url, **{"backoff_s": 0.001} | settings).fetch(ticker, start, end)
 
 
@@ -85,9 +83,7 @@ def test_the_apple_split_is_an_event_and_the_prices_are_the_payloads(aapl):
     assert bars.schema == RAW_BARS
     rows = {row["bar_start"]: row for row in bars.to_pylist()}
     assert list(rows) == list(nyse_sessions(SPLIT_DAY, AFTER_LAST_DAY)["bar_start"])
-    assert {start: row["split_ratio"] for start, row in rows.items() if row["split_ratio"] != 1} == {
-        SPLIT_DAY: 4.0
-    }
+    assert {start: row["split_ratio"] for start, row in rows.items() if row["split_ratio"] != 1} == {SPLIT_DAY: 4.0}
     assert {start: row["dividend"] for start, row in rows.items() if row["dividend"]} == {
         datetime(2020, 11, 6, tzinfo=UTC): 0.205
     }
@@ -116,9 +112,7 @@ def test_a_session_without_prices_stays_as_nulls(aapl):
     with yahoo({AAPL: Answer(aapl)}) as server:
         bars = fetch(server.url)
     assert bars.num_rows == 49
-    assert [bars[price][3].as_py() for price in ("open", "high", "low", "close", "adjusted_close")] == [
-        None
-    ] * 5
+    assert [bars[price][3].as_py() for price in ("open", "high", "low", "close", "adjusted_close")] == [None] * 5
 
 
 def test_a_session_that_has_not_closed_is_left_out(aapl):

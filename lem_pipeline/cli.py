@@ -1,0 +1,75 @@
+"""The command line: run the main job of a profile, or open its two user interfaces."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+Profile = Annotated[str, typer.Option(help="demo, archive, live, or the path of a TOML file")]
+
+
+@app.callback()
+def lem() -> None:
+    """Learned order execution: from market bars to a registered model and its comparison report."""
+
+
+@app.command()
+def run(
+    profile: Profile = "demo",
+    verbose: Annotated[bool, typer.Option(help="print Dagster's whole event log")] = False,
+) -> None:
+    """Run the main job from source to report; a second run fetches and trains only what is new.
+
+    Example: lem run --profile demo
+    """
+    _prepare(profile)
+    from lem_pipeline.main_job import run_main_job
+
+    if failure := run_main_job(verbose):
+        _fail(failure)
+
+
+@app.command()
+def ui(profile: Profile = "demo", port: int = 3000) -> None:
+    """Open the Dagster UI of a profile on 127.0.0.1, with its schedules running once switched on."""
+    _prepare(profile)
+    arguments = ["dev", "-m", "lem_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "dagster", *arguments])
+
+
+@app.command()
+def mlflow(profile: Profile = "demo", port: int = 5000) -> None:
+    """Open the MLflow UI of a profile on 127.0.0.1."""
+    _prepare(profile)
+    from lem_pipeline.settings import settings
+    from lem_pipeline.tracking import Tracking
+
+    store = Tracking(home=str(settings().home)).uri
+    arguments = ["ui", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+
+
+def _prepare(profile: str) -> None:
+    os.environ["LEM_PROFILE"] = profile
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow their neighbours down
+    from lem_pipeline.errors import LemError
+    from lem_pipeline.main_job import dagster_home
+    from lem_pipeline.settings import settings
+
+    try:
+        os.environ["DAGSTER_HOME"] = str(dagster_home(settings().home))
+    except LemError as error:
+        _fail(str(error))
+
+
+def _fail(reason: str) -> None:
+    typer.secho(f"\nFAILED  {reason}", fg="red", err=True)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

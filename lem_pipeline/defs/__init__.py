@@ -1,0 +1,1 @@
+"""What Dagster shows: thin assets, checks, jobs, schedules and resources."""

@@ -1,0 +1,101 @@
+"""Every strategy on the same test orders, and the comparison report."""
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+
+from lem_pipeline.defs.training import model_key
+from lem_pipeline.failures import explained
+from lem_pipeline.settings import Settings, settings
+from lem_pipeline.sql_assets import SQL, asset_key, table_metadata
+from lem_pipeline.storage import Warehouse
+from lem_pipeline.tracking import Tracking, code_version
+
+RESULT_DESCRIPTIONS = {
+    "model": "Registered model the orders belong to",
+    "strategy": "LEM, or a baseline on the same orders",
+    "slippage_bps": "Against the benchmark over the realised window; positive is a cost",
+    "fixed_window_slippage_bps": "Against the benchmark over the whole horizon",
+    "arrival_slippage_bps": "Against the last close before the order",
+    "completion_bar": "Bar in which the order is done, counted from 1; at least the minimum duration",
+    "filled_fraction": "1 unless the market did not trade",
+    "volatility_bps": "Standard deviation of one bar's log return, known at the start",
+}
+
+
+@dg.asset(
+    key=["results", "order_results"],
+    group_name="results",
+    deps=[model_key(name) for name in settings().models],
+    kinds={"mlflow", "duckdb"},
+    pool="duckdb",
+)
+def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
+    """What each test order cost under each strategy: all scenarios, all minimum durations, models as registered."""
+    from lem_models.baselines import Strategy
+    from lem_models.baselines.twap import Twap
+    from lem_models.baselines.volume_curve import VolumeCurve
+    from lem_models.evaluation import evaluate
+    from lem_models.orders import Limits
+    from lem_pipeline.panel import read_panel
+    from lem_pipeline.results import order_results as tables
+    from lem_pipeline.serving import Registered
+
+    chosen = settings().model
+    limits = Limits(horizon=chosen.horizon, floor=chosen.floor, cap=chosen.cap)
+    parts: list[pa.Table] = []
+    with explained():
+        for name, asset_classes in settings().models.items():
+            data = read_panel(warehouse, asset_classes)
+            rows = data.rows("test", every=chosen.horizon)
+            context.log.info(f"{name}: {len(rows):,} test windows that do not overlap")
+            strategies: list[Strategy] = [Registered(tracking.load(name)), Twap(limits), VolumeCurve(limits)]
+            parts += tables(name, data, evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon))
+        written = warehouse.write_table("results.order_results", pa.concat_tables(parts))
+    return dg.MaterializeResult(metadata=table_metadata(written.columns, written.rows, RESULT_DESCRIPTIONS))
+
+
+@dg.asset(
+    key=["reports", "comparison"],
+    group_name="reports",
+    deps=[asset_key("reports.slippage_by_scenario"), asset_key("reports.side_averaged_improvement")],
+    kinds={"html"},
+)
+def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
+    """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""
+    from lem_pipeline.report import comparison_html, headline_markdown, verdict
+
+    chosen = settings()
+    with explained():
+        scenarios = warehouse.read("from reports.slippage_by_scenario order by all").to_pandas()
+        improvements = warehouse.read("from reports.side_averaged_improvement order by all").to_pandas()
+        completions = warehouse.read((SQL / "queries/completions.sql").read_text()).to_pandas()
+    simulated = any(chosen.market(a).bars.source == "simulated" for a in ("crypto", "dow"))
+    page = comparison_html(scenarios, improvements, completions, provenance(context, chosen, tracking), simulated)
+    path = chosen.reports / "comparison.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return dg.MaterializeResult(
+        metadata={
+            "headline": dg.MetadataValue.md(headline_markdown(improvements, scenarios, simulated)),
+            "verdict": verdict(improvements),
+            "report": dg.MetadataValue.path(Path(path).resolve()),
+        }
+    )
+
+
+def provenance(context: dg.AssetExecutionContext, chosen: Settings, tracking: Tracking) -> list[tuple[str, str]]:
+    """Where the report's figures come from."""
+    from lem_pipeline.defs.resources import bar_source
+
+    rows = [(f"{a} bars", bar_source(a, chosen.market(a).bars).provenance) for a in ("crypto", "dow")]
+    client = tracking.client()
+    for name in chosen.models:
+        version = client.get_model_version_by_alias(name, "challenger")
+        rows.append((f"{name} version", version.version))
+        rows.append((f"{name} data snapshot", version.tags["data.snapshot"]))
+        rows.append((f"{name} code", version.tags["code.version"]))
+        rows.append((f"{name} MLflow run", version.run_id or "unknown"))
+    rows += [("seed", str(chosen.training.seed)), ("report code", code_version()), ("Dagster run", context.run.run_id)]
+    return rows

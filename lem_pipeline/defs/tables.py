@@ -1,0 +1,41 @@
+"""Staging, bars, features, windows and report tables: one asset per SQL file, one blocking check per claim."""
+
+import dagster as dg
+
+from lem_pipeline.causality import look_ahead
+from lem_pipeline.failures import explained
+from lem_pipeline.settings import settings
+from lem_pipeline.sql_assets import SQL, SqlFile, check_result, sql_asset, sql_check, sql_files
+from lem_pipeline.storage import Warehouse
+
+FEATURES = SqlFile(SQL / "features/bar_features.sql")
+
+
+def parameters() -> dict[str, object]:
+    """What SQL files may bind."""
+    chosen = settings()
+    return {
+        "lookback": chosen.model.lookback,
+        "horizon": chosen.model.horizon,
+        "train": chosen.splits.train,
+        "validation": chosen.splits.validation,
+    }
+
+
+@dg.asset_check(asset=["features", "bar_features"], blocking=True)
+def features_are_causal(warehouse: Warehouse) -> dg.AssetCheckResult:
+    """Nothing known before a bar moves when that bar and all later ones are overwritten."""
+    with explained():
+        offending = look_ahead(warehouse, FEATURES, parameters())
+    return check_result(len(offending), offending[:10])
+
+
+@dg.definitions
+def tables() -> dg.Definitions:
+    """Every SQL file as an asset or a check."""
+    bound = parameters()
+    schemas = ("staging", "bars", "features", "windows", "reports")
+    return dg.Definitions(
+        assets=[sql_asset(file, bound) for schema in schemas for file in sql_files(schema)],
+        asset_checks=[features_are_causal, *(sql_check(file, bound) for file in sql_files("checks"))],
+    )

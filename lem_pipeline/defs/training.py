@@ -1,0 +1,116 @@
+"""One asset per model of the settings: train, track, register."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import dagster as dg
+
+from lem_pipeline.failures import explained
+from lem_pipeline.settings import settings
+from lem_pipeline.sql_assets import asset_key
+from lem_pipeline.storage import Warehouse
+from lem_pipeline.tracking import Tracking
+
+
+class TrainConfig(dg.Config):
+    """How to train."""
+
+    retrain: bool = False  # train again although the same data, code and settings already have a version
+
+
+def model_key(name: str) -> dg.AssetKey:
+    """``lem-crypto`` as an asset key."""
+    return dg.AssetKey(["models", name.replace("-", "_")])
+
+
+def model_asset(name: str, asset_classes: Sequence[str]) -> dg.AssetsDefinition:
+    """The asset that trains and registers one model."""
+
+    @dg.asset(
+        key=model_key(name),
+        description=f"Large Execution Model `{name}`, trained on {' and '.join(asset_classes)} order windows.",
+        group_name="models",
+        deps=[asset_key("windows.order_windows"), asset_key("features.bar_features")],
+        kinds={"pytorch", "lightning", "mlflow"},
+        pool="gpu",
+    )
+    def model(
+        context: dg.AssetExecutionContext, config: TrainConfig, warehouse: Warehouse, tracking: Tracking
+    ) -> dg.MaterializeResult:
+        with explained():
+            return dg.MaterializeResult(metadata=_train(context, config, name, asset_classes, warehouse, tracking))
+
+    return model
+
+
+def _train(
+    context: dg.AssetExecutionContext,
+    config: TrainConfig,
+    name: str,
+    asset_classes: Sequence[str],
+    warehouse: Warehouse,
+    tracking: Tracking,
+) -> dict[str, Any]:
+    from lem_models.lem import LEMConfig
+    from lem_models.training import TrainingConfig, fit
+    from lem_pipeline.panel import read_panel
+    from lem_pipeline.tracking import code_version, fingerprint
+
+    chosen = settings()
+    data = read_panel(warehouse, asset_classes)
+    model_config = LEMConfig(features=data.features, **chosen.model.model_dump())
+    training_config = TrainingConfig(**chosen.training.model_dump())
+    mark = fingerprint(data.snapshot, model_config, training_config)
+    if (version := tracking.registered(name, mark)) and not config.retrain:
+        context.log.info(f"{name}: version {version.version} was made from the same data, code and settings")
+        return _metadata(name, version, tracking, {"trained_now": False})
+
+    train, validation = data.rows("train"), data.rows("validation")
+    context.log.info(f"{name}: {len(train):,} training and {len(validation):,} validation windows")
+    tags = {
+        "dagster.run_id": context.run.run_id,
+        "dagster.asset": model_key(name).to_user_string(),
+        "data.snapshot": data.snapshot,
+        "code.version": code_version(),
+        "fingerprint": mark,
+        "simulated": str(any(chosen.market(a).bars.source == "simulated" for a in asset_classes)).lower(),
+    }
+    checkpoints = chosen.home / "checkpoints" / f"{name}-{mark}"
+    with tracking.run(name, tags) as run:
+        import mlflow
+
+        mlflow.log_params({**model_config.to_dict(), **chosen.training.model_dump(), "snapshot": data.snapshot})
+
+        def report(epoch: int, metrics: dict[str, float]) -> None:
+            mlflow.log_metrics(metrics, step=epoch)
+            context.log.info(
+                f"{name}: epoch {epoch + 1}/{training_config.max_epochs}, training loss {metrics['train_loss']:+.4f}, "
+                f"validation loss {metrics['validation_loss']:+.4f}, "
+                f"improvement {metrics['improvement_sigma']:+.4f} σ"
+            )
+
+        fitted = fit(data.panel, train, validation, model_config, training_config, Path(checkpoints), report)
+        example = data.panel.orders(data.rows("test")[:4], model_config.lookback, model_config.horizon)
+        version = tracking.register(name, fitted.model, example, tags)
+    rmtree(checkpoints)
+    facts = {"trained_now": True, "windows_seen": fitted.windows_seen, "epochs": len(fitted.history)}
+    return _metadata(name, version, tracking, {**facts, **fitted.history[-1], "mlflow_run": run.info.run_id})
+
+
+def _metadata(name: str, version: Any, tracking: Tracking, facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": f"models:/{name}/{version.version}",
+        "alias": ", ".join(version.aliases) or "none",
+        "mlflow_page": dg.MetadataValue.url(f"http://127.0.0.1:5000/#/models/{name}/versions/{version.version}"),
+        "mlflow_run": version.run_id,
+        "tracking_uri": tracking.uri,
+        **facts,
+    }
+
+
+@dg.definitions
+def models() -> dg.Definitions:
+    """The models of the settings."""
+    return dg.Definitions(assets=[model_asset(name, classes) for name, classes in settings().models.items()])

@@ -1,0 +1,66 @@
+"""From DuckDB to the market panel that models read: one feature matrix, and the rows where order windows begin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from lem_models.windows import MarketPanel
+from lem_pipeline.errors import NoOrderWindowsError
+from lem_pipeline.sql_assets import SQL
+from lem_pipeline.storage import Warehouse, content_hash
+
+KEYS = ("asset_class", "symbol", "bar_start", "bar_number", "split")
+MARKET = ("price", "close", "volume", "volatility", "expected_volume")
+
+
+@dataclass
+class OrderPanel:
+    """Bars of some asset classes and the order windows on them.
+
+    Attributes:
+        panel: The bars.
+        features: Names of the feature columns.
+        keys: Asset class, symbol, start, number and split of each row.
+        snapshot: Hash of everything above: the same hash, the same data.
+    """
+
+    panel: MarketPanel
+    features: tuple[str, ...]
+    keys: pa.Table
+    snapshot: str
+
+    def rows(self, split: str, every: int = 1) -> torch.Tensor:
+        """Rows where order windows of a split begin.
+
+        Args:
+            split: train, validation or test.
+            every: Keep only bars whose number is a multiple. With the horizon, windows do not overlap and those of
+                all symbols begin together.
+
+        Raises:
+            NoOrderWindowsError: There is none.
+        """
+        number: NDArray[Any] = self.keys["bar_number"].to_numpy()
+        chosen = (self.keys["split"].to_numpy(zero_copy_only=False) == split) & (number % every == 0)
+        if not chosen.any():
+            raise NoOrderWindowsError(
+                f"there is no {split} window; ingest a longer period, or shorten lookback or horizon"
+            )
+        return torch.from_numpy(np.flatnonzero(chosen))
+
+
+def read_panel(warehouse: Warehouse, asset_classes: Sequence[str]) -> OrderPanel:
+    """Read all bars of the asset classes, stacked symbol by symbol."""
+    table = warehouse.read((SQL / "queries/panel.sql").read_text(), {"asset_classes": list(asset_classes)})
+    features = tuple(name for name in table.column_names if name not in KEYS + MARKET)
+    matrix = np.empty((len(table), len(features)), dtype=np.float32)
+    for column, name in enumerate(features):
+        matrix[:, column] = table[name].to_numpy()
+    market = {name: torch.from_numpy(table[name].to_numpy().copy()) for name in MARKET}
+    panel = MarketPanel(features=torch.from_numpy(matrix), **market)
+    return OrderPanel(panel, features, table.select(list(KEYS)), content_hash(table))

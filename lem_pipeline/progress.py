@@ -1,0 +1,53 @@
+"""What a person watching the terminal wants to know of a run: steps, checks and messages, one line each."""
+
+import logging
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterEventType
+from rich.console import Console
+from rich.markup import escape
+
+
+class _Progress(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.console = Console(highlight=False, soft_wrap=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta: dict[str, Any] = getattr(record, "dagster_meta", {})
+        event: dg.DagsterEvent | None = meta.get("dagster_event")
+        if event is None and record.levelno >= logging.INFO and not _is_consequence(record):
+            self.console.print(f"    {escape(str(meta.get('orig_message', record.getMessage())))}")
+        elif event is not None and (line := _line(event)):
+            self.console.print(line)
+
+
+def _line(event: dg.DagsterEvent) -> str | None:
+    step = (event.step_key or "").replace("__", "/")
+    match event.event_type:
+        case DagsterEventType.STEP_START:
+            return f"[dim]  … {step}[/dim]"
+        case DagsterEventType.STEP_SUCCESS:
+            return f"[green]  ✓[/green] {step} [dim]{event.step_success_data.duration_ms / 1000:.1f} s[/dim]"
+        case DagsterEventType.STEP_FAILURE:
+            return f"[red]  ✗ {step}[/red]"
+        case DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            claim = check.check_name.replace("_", " ")
+            reason = escape(check.description or "")
+            return f"[green]    ✓[/green] {claim}" if check.passed else f"[red]    ✗ {claim}: {reason}[/red]"
+    return None
+
+
+def _is_consequence(record: logging.LogRecord) -> bool:
+    """Dagster lists every step that a failed one keeps from running; the failure itself is what matters."""
+    return record.getMessage().endswith("Not executing.")
+
+
+@dg.logger
+def progress_logger(_: dg.InitLoggerContext) -> logging.Logger:
+    """One line per step, check and message."""
+    logger = logging.Logger("progress", logging.DEBUG)
+    logger.addHandler(_Progress())
+    return logger

@@ -1,0 +1,36 @@
+"""From evaluated batches to the table of order results, one row per strategy and parent order."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from lem_models.evaluation import EvaluatedBatch
+from lem_models.orders import SCENARIOS
+from lem_pipeline.panel import OrderPanel
+
+MEASURES = ("slippage_bps", "fixed_window_slippage_bps", "arrival_slippage_bps", "completion_bar", "filled_fraction")
+
+
+def order_results(model: str, data: OrderPanel, batches: Iterable[EvaluatedBatch]) -> Iterator[pa.Table]:
+    """One table per batch, one row per order."""
+    for batch in batches:
+        orders, scenarios, horizon = batch.results.slippage_bps.shape
+        window, scenario, duration = (axis.ravel() for axis in np.indices((orders, scenarios, horizon), dtype=np.int32))
+        keys = data.keys.take(pa.array(batch.rows.numpy()))
+        columns = {
+            "model": _repeated([model], np.zeros_like(window)),
+            "strategy": _repeated([batch.strategy], np.zeros_like(window)),
+            **{name: keys[name].take(pa.array(window)) for name in ("asset_class", "symbol", "bar_start")},
+            "side": _repeated([s.side.name.lower() for s in SCENARIOS], scenario),
+            "benchmark": _repeated([s.benchmark.value for s in SCENARIOS], scenario),
+            "target": _repeated([s.target.value for s in SCENARIOS], scenario),
+            "minimum_duration": pa.array(duration + 1),
+            **{name: pa.array(getattr(batch.results, name).numpy().ravel()) for name in MEASURES},
+            "volatility_bps": pa.array(batch.volatility_bps.numpy()[window]),
+        }
+        yield pa.table(columns)
+
+
+def _repeated(values: list[str], codes: np.ndarray) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes), values).dictionary_decode()

@@ -1,0 +1,78 @@
+"""The registered model: what ``mlflow.pyfunc.load_model("models:/lem-crypto@challenger")`` gives back.
+
+MLflow runs this file as it is ("models from code"), with ``lem_models`` beside it: it imports nothing of the pipeline.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mlflow.models import ModelSignature, set_model
+from mlflow.pyfunc.model import PythonModel
+from mlflow.types import ColSpec, Schema, TensorSpec
+
+from lem_models.lem import LEM, LEMConfig
+from lem_models.orders import SCENARIOS, MarketPath, OrderBatch
+
+
+class ServedLEM(PythonModel):
+    """Slices order windows with a trained LEM.
+
+    Input is a dictionary of float32 arrays: ``features`` (B, L + H − 1, F), ``arrival`` (B,) and ``price``, ``close``,
+    ``volume``, ``volatility``, ``expected_volume``, each (B, H). Output is the schedule, (B, 8, H, H): scenario,
+    minimum duration − 1, bar. A child order depends on nothing of its own bar or later ones, so an order under way is
+    served by filling the bars to come with any finite numbers.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Read configuration and weights; weights are tensors alone, no code is loaded."""
+        config = LEMConfig.from_dict(json.loads(Path(context.artifacts["config"]).read_text()))
+        self.model = LEM(config)
+        self.model.load_state_dict(torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True))
+        self.model.eval()
+
+    def predict(self, context: Any, model_input: dict[str, np.ndarray], params: Any = None) -> np.ndarray:
+        """Fractions of the parent order per bar, summing to one."""
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in model_input.items()}
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} holds a value that is not finite; fill unknown future bars with any number")
+        schedule: np.ndarray = self.model.schedule(OrderBatch(tensors.pop("features"), MarketPath(**tensors))).numpy()
+        return schedule
+
+
+def signature(config: LEMConfig) -> ModelSignature:
+    """Names, types and shapes of what the registered model takes and gives."""
+    per_bar = ("price", "close", "volume", "volatility", "expected_volume")
+    single = np.dtype(np.float32)
+    rows = config.lookback + config.horizon - 1
+    inputs: list[ColSpec | TensorSpec] = [
+        TensorSpec(single, (-1, rows, len(config.features)), "features"),
+        TensorSpec(single, (-1,), "arrival"),
+        *(TensorSpec(single, (-1, config.horizon), name) for name in per_bar),
+    ]
+    schedule = TensorSpec(single, (-1, len(SCENARIOS), config.horizon, config.horizon))
+    return ModelSignature(Schema(inputs), Schema([schedule]))
+
+
+def as_input(orders: OrderBatch) -> dict[str, np.ndarray]:
+    """An order batch as the dictionary that the registered model takes."""
+    return {"features": orders.features.numpy(), **{name: t.numpy() for name, t in vars(orders.market).items()}}
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model as a strategy: what is compared is what is served."""
+
+    served: Any
+    name: str = "LEM"
+
+    def schedule(self, orders: OrderBatch) -> torch.Tensor:
+        """Fractions of the parent order per bar; (B, S, M, H)."""
+        return torch.from_numpy(self.served.predict(as_input(orders)))
+
+
+set_model(ServedLEM())

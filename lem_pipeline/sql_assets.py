@@ -1,0 +1,147 @@
+"""``sql/<schema>/<table>.sql`` becomes an asset, ``sql/checks/<schema>/<table>/<claim>.sql`` its blocking check."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import sqlglot
+from sqlglot import expressions as sql
+
+from lem_pipeline.failures import explained
+from lem_pipeline.storage import SCHEMAS, Warehouse
+
+SQL = Path(__file__).parents[1] / "sql"
+
+Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SqlFile:
+    """One select statement and what its text says about itself.
+
+    Attributes:
+        path: The file. Its first line is a comment that states grain and meaning.
+    """
+
+    path: Path
+
+    @cached_property
+    def text(self) -> str:
+        """The statement."""
+        return self.path.read_text().strip()
+
+    @cached_property
+    def parsed(self) -> sql.Expr:
+        """The statement, parsed."""
+        return sqlglot.parse_one(self.text, read="duckdb")
+
+    @property
+    def table(self) -> str:
+        """``schema.table`` of a table's file, or of the table that a check is about."""
+        place = self.path.parent if "checks" in self.path.parts else self.path.with_suffix("")
+        return f"{place.parent.name}.{place.name}"
+
+    @property
+    def description(self) -> str:
+        """The first comment line."""
+        return self.text.splitlines()[0].removeprefix("--").strip()
+
+    @property
+    def code_version(self) -> str:
+        """Changes whenever the text does."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+    @property
+    def upstreams(self) -> list[str]:
+        """Tables the statement reads, ``schema.table``."""
+        return sorted({f"{t.db}.{t.name}" for t in self.parsed.find_all(sql.Table) if t.db in SCHEMAS})
+
+    @property
+    def column_descriptions(self) -> dict[str, str]:
+        """The comment behind each selected column."""
+        selects = [select for part in self.parsed.find_all(sql.Select) for select in part.selects]
+        return {s.alias_or_name: " ".join(s.comments).strip() for s in selects if s.comments}
+
+    def bind(self, parameters: Parameters) -> dict[str, Any]:
+        """The parameters that the statement uses; DuckDB refuses the others."""
+        used = {str(p.this) for p in self.parsed.find_all(sql.Placeholder)}
+        return {name: value for name, value in parameters.items() if name in used}
+
+
+def sql_files(folder: str) -> list[SqlFile]:
+    """The statements of one schema, or of ``checks``."""
+    return [SqlFile(path) for path in sorted((SQL / folder).rglob("*.sql"))]
+
+
+def asset_key(table: str) -> dg.AssetKey:
+    """``schema.table`` as an asset key."""
+    return dg.AssetKey(table.split("."))
+
+
+def table_metadata(columns: tuple[tuple[str, str], ...], rows: int, descriptions: Mapping[str, str]) -> dict[str, Any]:
+    """Row count and column schema as the Dagster UI shows them."""
+    schema = dg.TableSchema([dg.TableColumn(name, kind, descriptions.get(name)) for name, kind in columns])
+    return {"dagster/row_count": rows, "dagster/column_schema": schema}
+
+
+def sql_asset(file: SqlFile, parameters: Parameters) -> dg.AssetsDefinition:
+    """The asset that replaces one table by the answer of its statement."""
+
+    @dg.asset(
+        key=asset_key(file.table),
+        description=file.description,
+        group_name=file.path.parent.name,
+        deps=[asset_key(table) for table in file.upstreams],
+        code_version=file.code_version,
+        kinds={"duckdb", "sql"},
+        pool="duckdb",
+    )
+    def table(warehouse: Warehouse) -> dg.MaterializeResult:
+        with explained():
+            written = warehouse.create_table(file.table, file.text, file.bind(parameters))
+        return dg.MaterializeResult(
+            metadata={
+                **table_metadata(written.columns, written.rows, _inherited_descriptions(file)),
+                "sql": dg.MetadataValue.md(f"```sql\n{file.text}\n```"),
+            }
+        )
+
+    return table
+
+
+def _inherited_descriptions(file: SqlFile) -> dict[str, str]:
+    """A column without a comment means what it means upstream."""
+    descriptions: dict[str, str] = {}
+    for upstream in file.upstreams:
+        path = SQL / f"{upstream.replace('.', '/')}.sql"
+        if path.exists():
+            descriptions |= _inherited_descriptions(SqlFile(path))
+    return descriptions | file.column_descriptions
+
+
+def sql_check(file: SqlFile, parameters: Parameters) -> dg.AssetChecksDefinition:
+    """The blocking check that no row breaks one rule; its statement selects the rows that do, with a reason."""
+
+    @dg.asset_check(asset=asset_key(file.table), name=file.path.stem, description=file.description, blocking=True)
+    def check(warehouse: Warehouse) -> dg.AssetCheckResult:
+        with explained():
+            offending = warehouse.read(file.text, file.bind(parameters))
+        return check_result(len(offending), offending.slice(0, 10).to_pylist())
+
+    return check
+
+
+def check_result(count: int, examples: list[dict[str, Any]]) -> dg.AssetCheckResult:
+    """Pass where nothing offends; else fail with the first reason and a few examples."""
+    if not count:
+        return dg.AssetCheckResult(passed=True, metadata={"offending_rows": 0})
+    records = [dg.TableRecord({k: str(v) for k, v in row.items()}) for row in examples]
+    return dg.AssetCheckResult(
+        passed=False,
+        description=f"{examples[0]['reason']} ({count} row{'s' if count > 1 else ''} offend)",
+        metadata={"offending_rows": count, "examples": dg.MetadataValue.table(records)},
+    )

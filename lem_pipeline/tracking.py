@@ -1,0 +1,143 @@
+"""MLflow: runs, and the model registry with its aliases."""
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import numpy as np
+import torch
+
+import lem_models
+from lem_models.lem import LEM, LEMConfig
+from lem_models.orders import OrderBatch
+from lem_models.training import TrainingConfig
+
+if TYPE_CHECKING:
+    import mlflow
+    from mlflow.entities.model_registry import ModelVersion
+
+ALIAS = "challenger"
+
+
+class Tracking(dg.ConfigurableResource):
+    """An MLflow store in a folder: SQLite for runs and registry, files for artifacts.
+
+    Attributes:
+        home: The folder; ``mlflow.db`` and ``artifacts`` go into it.
+    """
+
+    home: str
+
+    @property
+    def uri(self) -> str:
+        """Address of the store, for ``mlflow ui --backend-store-uri``."""
+        return f"sqlite:///{Path(self.home).resolve() / 'mlflow.db'}"
+
+    def client(self) -> "mlflow.MlflowClient":
+        """A client of this store; also points MLflow's global functions at it."""
+        import mlflow
+
+        Path(self.home).mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        return mlflow.MlflowClient(self.uri, self.uri)
+
+    @contextmanager
+    def run(self, experiment: str, tags: Mapping[str, str]) -> Iterator["mlflow.ActiveRun"]:
+        """An MLflow run that ends FINISHED, or FAILED where the body raises."""
+        import mlflow
+
+        client = self.client()
+        found = client.get_experiment_by_name(experiment)
+        artifacts = (Path(self.home) / "artifacts").resolve()
+        identity = found.experiment_id if found else client.create_experiment(experiment, artifacts.as_uri())
+        with mlflow.start_run(experiment_id=identity, tags=dict(tags)) as run:
+            yield run
+
+    def registered(self, name: str, fingerprint: str) -> "ModelVersion | None":
+        """The version of a model made from the same data, code and settings, if there is one."""
+        versions = self.client().search_model_versions(f"name = '{name}'")
+        return next((v for v in versions if v.tags.get("fingerprint") == fingerprint), None)
+
+    def register(self, name: str, model: LEM, example: OrderBatch, tags: Mapping[str, str]) -> "ModelVersion":
+        """Log a model in the active run, register it and point alias ``challenger`` at the new version."""
+        import mlflow
+
+        from lem_pipeline import serving
+
+        with tempfile.TemporaryDirectory() as folder:
+            weights, config = Path(folder) / "weights.pt", Path(folder) / "config.json"
+            torch.save(model.state_dict(), weights)
+            config.write_text(json.dumps(model.config.to_dict(), indent=2))
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=serving.__file__,
+                artifacts={"weights": str(weights), "config": str(config)},
+                code_paths=[str(Path(lem_models.__file__).parent)],
+                signature=serving.signature(model.config),
+                pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "numpy", "torch")],
+                registered_model_name=name,
+            )
+            _log_example(example, model, Path(folder))
+        client = self.client()
+        number = str(logged.registered_model_version)
+        for key, value in tags.items():
+            client.set_model_version_tag(name, number, key, value)
+        client.set_registered_model_alias(name, ALIAS, number)
+        return client.get_model_version(name, number)
+
+    def load(self, name: str, alias: str = ALIAS) -> Any:
+        """The registered model, as any other program would load it."""
+        import mlflow
+
+        self.client()
+        return mlflow.pyfunc.load_model(f"models:/{name}@{alias}")
+
+
+def _log_example(example: OrderBatch, model: LEM, folder: Path) -> None:
+    """Keep a few windows and their schedules, so that anyone can check a loaded model bit by bit."""
+    import mlflow
+
+    from lem_pipeline.serving import as_input
+
+    path = folder / "example.npz"
+    arrays = {"schedule": model.schedule(example).numpy(), **as_input(example)}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    mlflow.log_artifact(str(path))
+
+
+def fingerprint(snapshot: str, model: LEMConfig, training: TrainingConfig) -> str:
+    """What a model is made of: the same fingerprint, the same model."""
+    parts = {"snapshot": snapshot, "code": model_code_hash(), "model": model.to_dict(), "training": asdict(training)}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def model_code_hash() -> str:
+    """A hash of the source of ``lem_models``."""
+    folder = Path(lem_models.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """The git commit, marked where the tree differs from it; the package version outside a repository."""
+    git = ["git", "-C", str(Path(lem_models.__file__).parents[1])]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return f"{version('lem-pipeline')} (no git repository)"
+    return commit.stdout.strip() + (" with uncommitted changes" if changed.stdout.strip() else "")

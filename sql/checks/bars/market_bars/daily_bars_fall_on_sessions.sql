@@ -1,0 +1,8 @@
+-- Every daily bar belongs to a session of the exchange calendar.
+select
+    asset_class,
+    symbol,
+    bar_start,
+    'the exchange was closed on this date; the bar is kept here and left out of features' as reason
+from bars.market_bars
+where bar_number is null

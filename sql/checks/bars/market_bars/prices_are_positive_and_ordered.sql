@@ -1,0 +1,25 @@
+-- Prices are positive, high is the highest and low the lowest, and volume is not negative.
+select
+    asset_class,
+    symbol,
+    bar_start,
+    open,
+    high,
+    low,
+    close,
+    volume,
+    case
+        when open is null or high is null or low is null or close is null or volume is null
+            then 'a price or the volume is missing'
+        when least(open, high, low, close) <= 0 then 'a price is not positive'
+        when volume < 0 then 'the volume is negative'
+        else 'high is not the highest price or low not the lowest'
+    end || '; ask the venue again or remove the bar from the archive' as reason
+from bars.market_bars
+where
+    coalesce(least(open, high, low, close) <= 0, true)
+    or open is null or high is null or low is null or close is null
+    or coalesce(volume < 0, true)
+    -- A vendor's split adjustment rounds each price by itself.
+    or high < greatest(open, close, low) * (1 - 1e-6)
+    or low > least(open, close, high) * (1 + 1e-6)
