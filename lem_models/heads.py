@@ -89,8 +89,7 @@ class AllocationHeads(nn.Module):
         sums = context.new_zeros(shape)
         path, probabilities = [], []
         for step in range(horizon):
-            own_price = average_fill_price(1 - remaining[..., None], sums[..., None], market, grid)[..., 0]
-            state = self._state(step, remaining, own_price, benchmark[..., step], shares[..., step], market)
+            state = self._state(step, remaining, sums, benchmark[..., step], shares[..., step], market)
             desired, finish_logit = self._decide(from_context[:, step], state, step)
             lo, hi = feasible_bounds(remaining, horizon - step, self.limits)
             if step < horizon - 1:
@@ -106,16 +105,16 @@ class AllocationHeads(nn.Module):
             remaining = remaining - child
         return Decisions(torch.stack(path, dim=-1), torch.stack(probabilities, dim=-1))
 
+    @torch.no_grad()
     def _state(
-        self,
-        step: int,
-        remaining: Tensor,
-        own_price: Tensor,
-        benchmark: Tensor,
-        share: Tensor,
-        market: MarketPath,
+        self, step: int, remaining: Tensor, sums: Tensor, benchmark: Tensor, share: Tensor, market: MarketPath
     ) -> Tensor:
-        """The order's state before a bar, free of scale; (B, S, M, N_STATE)."""
+        """The order's state before a bar, free of scale; (B, S, M, N_STATE).
+
+        It is observed, not differentiated: at an optimal policy the value does not change with how later decisions
+        respond to the state (envelope theorem), and gradients through twelve divisions by small fills explode.
+        """
+        own_price = average_fill_price(1 - remaining[..., None], sums[..., None], market, self.grid)[..., 0]
         horizon = self.grid.horizon
         unit = (market.volatility[:, step] * market.arrival)[:, None, None]
         close = market.last_close[:, step, None, None]
@@ -165,6 +164,6 @@ def modulate(base: Tensor, logit_shift: Tensor, lo: Tensor, hi: Tensor) -> Tenso
         ``lo + (hi − lo) · g`` in whole lots, g in [0, 1] (model specification, section 4).
     """
     width = (hi - lo).clamp_min(LOT)
-    base_g = ((base - lo) / width).clamp(1e-4, 1 - 1e-4)
+    base_g = ((base - lo) / width).clamp(1e-4, 1 - 1e-4).detach()
     g = torch.sigmoid(torch.logit(base_g) + logit_shift)
     return whole_lots(lo + (hi - lo) * g, lo, hi)

@@ -34,14 +34,13 @@ class ServedLEM(PythonModel):
         self.model.load_state_dict(torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True))
         self.model.eval()
 
-    def predict(self, context: Any, model_input: dict[str, np.ndarray], params: Any = None) -> np.ndarray:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # MLflow reads type hints
         """Fractions of the parent order per bar, summing to one."""
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in model_input.items()}
         for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"{name} holds a value that is not finite; fill unknown future bars with any number")
-        schedule: np.ndarray = self.model.schedule(OrderBatch(tensors.pop("features"), MarketPath(**tensors))).numpy()
-        return schedule
+        return self.model.schedule(OrderBatch(tensors.pop("features"), MarketPath(**tensors))).numpy()
 
 
 def signature(config: LEMConfig) -> ModelSignature:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -44,8 +46,11 @@ class Tracking(dg.ConfigurableResource):
 
     def client(self) -> "mlflow.MlflowClient":
         """A client of this store; also points MLflow's global functions at it."""
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import mlflow
 
+        for name in ("mlflow", "alembic"):  # their news (migrations, versions created) reach users through Dagster
+            logging.getLogger(name).setLevel(logging.WARNING)
         Path(self.home).mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
@@ -84,6 +89,7 @@ class Tracking(dg.ConfigurableResource):
                 artifacts={"weights": str(weights), "config": str(config)},
                 code_paths=[str(Path(lem_models.__file__).parent)],
                 signature=serving.signature(model.config),
+                input_example=serving.as_input(example),
                 pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "numpy", "torch")],
                 registered_model_name=name,
             )
