@@ -37,6 +37,8 @@ class TrainingConfig:
         risk_aversion: Weight of squared slippage, in units of one-bar σ; see ``objective.mean_dispersion``.
         gradient_clip: Greatest gradient norm.
         seed: Fixes initial weights and window sampling.
+        threads: CPU threads. Small models are not faster on two, and several times slower where a neighbour keeps one
+            of the cores busy.
     """
 
     batch_size: int = 128
@@ -48,6 +50,7 @@ class TrainingConfig:
     risk_aversion: float = 0.1
     gradient_clip: float = 1.0
     seed: int = 0
+    threads: int = 1
 
 
 @dataclass
@@ -188,7 +191,7 @@ def fit(
     module = LEMTraining(LEM(model_config), training_config)
     history = _History(report)
     best = ModelCheckpoint(checkpoints, "best", monitor="validation_loss", save_last=True, enable_version_counter=False)
-    with _quiet():
+    with _quiet(), _threads(training_config.threads):
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=1,
@@ -209,6 +212,16 @@ def fit(
     module.load_state_dict(weights)
     windows_seen = len(history.epochs) * training_config.batches_per_epoch * training_config.batch_size
     return Fit(module.model.cpu().eval(), history.epochs, windows_seen)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

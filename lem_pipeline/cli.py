@@ -55,7 +55,6 @@ def mlflow(profile: Profile = "demo", port: int = 5000) -> None:
 def _prepare(profile: str) -> None:
     os.environ["LEM_PROFILE"] = profile
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow their neighbours down
     from lem_pipeline.errors import LemError
     from lem_pipeline.main_job import dagster_home
     from lem_pipeline.settings import settings

@@ -15,3 +15,12 @@ def explained() -> Iterator[None]:
         yield
     except LemError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def sentence(event: dg.DagsterEvent) -> str:
+    """What a failed step has to say to a person."""
+    failure = event.step_failure_data
+    if failure.user_failure_data and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    error = failure.error and (failure.error.cause or failure.error)
+    return error.message.strip() if error else "no reason given"

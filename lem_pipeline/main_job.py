@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 from rich.console import Console
 
+from lem_pipeline.failures import sentence
 from lem_pipeline.settings import Settings, settings
 
 START_TAG, END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -65,10 +66,7 @@ def run_main_job(verbose: bool = False) -> str | None:
 def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
     for event in events:
         if event.is_step_failure:
-            failure = event.step_failure_data
-            said = failure.user_failure_data.description if failure.user_failure_data else None
-            raised = failure.error.cause if failure.error and failure.error.cause else failure.error
-            yield f"{str(event.step_key).replace('__', '/')}: {said or (raised and raised.message.strip())}"
+            yield f"{str(event.step_key).replace('__', '/')}: {sentence(event)}"
 
 
 def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[str]:

@@ -8,6 +8,8 @@ from dagster import DagsterEventType
 from rich.console import Console
 from rich.markup import escape
 
+from lem_pipeline.failures import sentence
+
 
 class _Progress(logging.Handler):
     def __init__(self) -> None:
@@ -31,7 +33,7 @@ def _line(event: dg.DagsterEvent) -> str | None:
         case DagsterEventType.STEP_SUCCESS:
             return f"[green]  ✓[/green] {step} [dim]{event.step_success_data.duration_ms / 1000:.1f} s[/dim]"
         case DagsterEventType.STEP_FAILURE:
-            return f"[red]  ✗ {step}[/red]"
+            return f"[red]  ✗ {step}: {escape(sentence(event))}[/red]"
         case DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             claim = check.check_name.replace("_", " ")

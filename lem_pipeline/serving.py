@@ -4,6 +4,7 @@ MLflow runs this file as it is ("models from code"), with ``lem_models`` beside 
 """
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from lem_models.lem import LEM, LEMConfig
 from lem_models.orders import SCENARIOS, MarketPath, OrderBatch
+
+# MLflow derives schemas from type hints alone; this model states its schema as a signature.
+warnings.filterwarnings("ignore", message=".*type hints to the `predict` method", category=UserWarning)
 
 
 class ServedLEM(PythonModel):
@@ -34,7 +38,7 @@ class ServedLEM(PythonModel):
         self.model.load_state_dict(torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True))
         self.model.eval()
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # MLflow reads type hints
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Fractions of the parent order per bar, summing to one."""
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in model_input.items()}
         for name, tensor in tensors.items():

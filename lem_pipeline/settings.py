@@ -106,6 +106,7 @@ class TrainingSettings(BaseModel):
     risk_aversion: float = 0.1
     gradient_clip: float = 1.0
     seed: int = 0
+    threads: int = 1
 
 
 class Settings(BaseSettings):

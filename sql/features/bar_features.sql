@@ -114,9 +114,10 @@ select
     cos(2 * pi() * extract('hour' from bar_start) / 24) as hour_cos, -- Feature: hour of the day, cosine
     sin(2 * pi() * extract('isodow' from bar_start) / 7) as weekday_sin, -- Feature: day of the week, sine
     cos(2 * pi() * extract('isodow' from bar_start) / 7) as weekday_cos, -- Feature: day of the week, cosine
-    (
+    season_volume is not null
+    and lag(
         return_1 + return_4 + return_24 + close_over_price + bar_range + volume_surprise + volume_trend
-        + volatility_trend + market_return + market_volume_surprise + season_volume
-    ) is not null as is_complete -- True where no feature is null
+        + volatility_trend + market_return + market_volume_surprise
+    ) over by_segment is not null as is_complete -- True where no feature is null
 from market
 window by_segment as (partition by asset_class, symbol, segment order by bar_number)

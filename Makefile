@@ -1,0 +1,49 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON  ?= python3
+PROFILE ?= demo
+ARCHIVE ?= archive
+LEM     := .venv/bin/lem
+
+.DEFAULT_GOAL := help
+.PHONY: help demo archive live ui mlflow test lint bench clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: .venv/installed ## the main job on the embedded simulated market: bars, features, models, report
+	$(LEM) run --profile demo
+
+archive: export LEM_CRYPTO__BARS__PATH ?= $(ARCHIVE)/crypto-binance-spot-1h/bars.parquet
+archive: export LEM_DOW__BARS__PATH ?= $(ARCHIVE)/dow30-daily/bars.parquet
+archive: .venv/installed ## the main job on your own bars: make archive ARCHIVE=folder
+	$(LEM) run --profile archive
+
+live: .venv/installed ## the main job on Binance and Yahoo Finance
+	$(LEM) run --profile live
+
+ui: .venv/installed ## the Dagster UI on http://127.0.0.1:3000 (PROFILE=demo, archive or live)
+	$(LEM) ui --profile $(PROFILE)
+
+mlflow: .venv/installed ## the MLflow UI on http://127.0.0.1:5000 (PROFILE=demo, archive or live)
+	$(LEM) mlflow --profile $(PROFILE)
+
+test: .venv/installed ## all tests
+	.venv/bin/python -m pytest
+
+lint: .venv/installed ## style, types and the import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/dagster definitions validate -w workspace.yaml
+
+bench: .venv/installed ## one benchmark: make bench NAME=decide
+	.venv/bin/python -m benchmarks.$(NAME)
+
+clean: ## remove the environment and everything the pipeline wrote
+	rm -rf .venv var
