@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,7 +37,8 @@ def run(
 def ui(profile: Profile = "demo", port: int = 3000) -> None:
     """Open the Dagster UI of a profile on 127.0.0.1, with its schedules running once switched on."""
     _prepare(profile)
-    arguments = ["dev", "-m", "lem_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    workspace = Path(__file__).parents[1] / "workspace.yaml"
+    arguments = ["dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "dagster", *arguments])
 
 

@@ -23,4 +23,4 @@ def sentence(event: dg.DagsterEvent) -> str:
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     error = failure.error and (failure.error.cause or failure.error)
-    return error.message.strip() if error else "no reason given"
+    return error.message.strip().splitlines()[0] if error else "no reason given"

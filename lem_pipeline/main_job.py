@@ -65,6 +65,12 @@ def run_main_job(verbose: bool = False) -> str | None:
 
 def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
     for event in events:
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                claim = check.check_name.replace("_", " ")
+                yield f"{check.asset_key.to_user_string()}: it is not true that {claim}: {check.description}"
+    for event in events:
         if event.is_step_failure:
             yield f"{str(event.step_key).replace('__', '/')}: {sentence(event)}"
 
@@ -75,7 +81,7 @@ def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[st
         key = event.asset_key.to_user_string() if event.asset_key else ""
         metadata[key] = event.step_materialization_data.materialization.metadata
     yield ""
-    yield str(metadata["reports/comparison"]["verdict"].value)
+    yield str(metadata["reports/comparison"]["verdict"].value).replace("\n\n", "\n")
     yield ""
     for name in chosen.models:
         yield f"model       {metadata['models/' + name.replace('-', '_')]['model'].value}, alias challenger"

@@ -45,12 +45,14 @@ class CcxtSource(BaseModel):
 
     source: Literal["ccxt"]
     venue: str = "binance"
+    api_url: str | None = None  # a mirror of the exchange's public API
 
 
 class YFinanceSource(BaseModel):
     """Daily bars of Yahoo Finance."""
 
     source: Literal["yfinance"]
+    api_url: str | None = None  # a mirror of Yahoo's chart API
 
 
 Source = Annotated[SimulatedSource | ArchiveSource | CcxtSource | YFinanceSource, Field(discriminator="source")]

@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import numpy as np
-import torch
 
 import lem_models
-from lem_models.lem import LEM, LEMConfig
-from lem_models.orders import OrderBatch
-from lem_models.training import TrainingConfig
 
 if TYPE_CHECKING:
     import mlflow
     from mlflow.entities.model_registry import ModelVersion
+
+    from lem_models.lem import LEM, LEMConfig
+    from lem_models.orders import OrderBatch
+    from lem_models.training import TrainingConfig
 
 ALIAS = "challenger"
 
@@ -73,9 +72,10 @@ class Tracking(dg.ConfigurableResource):
         versions = self.client().search_model_versions(f"name = '{name}'")
         return next((v for v in versions if v.tags.get("fingerprint") == fingerprint), None)
 
-    def register(self, name: str, model: LEM, example: OrderBatch, tags: Mapping[str, str]) -> "ModelVersion":
+    def register(self, name: str, model: "LEM", example: "OrderBatch", tags: Mapping[str, str]) -> "ModelVersion":
         """Log a model in the active run, register it and point alias ``challenger`` at the new version."""
         import mlflow
+        import torch
 
         from lem_pipeline import serving
 
@@ -109,9 +109,10 @@ class Tracking(dg.ConfigurableResource):
         return mlflow.pyfunc.load_model(f"models:/{name}@{alias}")
 
 
-def _log_example(example: OrderBatch, model: LEM, folder: Path) -> None:
+def _log_example(example: "OrderBatch", model: "LEM", folder: Path) -> None:
     """Keep a few windows and their schedules, so that anyone can check a loaded model bit by bit."""
     import mlflow
+    import numpy as np
 
     from lem_pipeline.serving import as_input
 
@@ -121,7 +122,7 @@ def _log_example(example: OrderBatch, model: LEM, folder: Path) -> None:
     mlflow.log_artifact(str(path))
 
 
-def fingerprint(snapshot: str, model: LEMConfig, training: TrainingConfig) -> str:
+def fingerprint(snapshot: str, model: "LEMConfig", training: "TrainingConfig") -> str:
     """What a model is made of: the same fingerprint, the same model."""
     parts = {"snapshot": snapshot, "code": model_code_hash(), "model": model.to_dict(), "training": asdict(training)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -65,6 +65,7 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
 def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""
     from lem_pipeline.report import comparison_html, headline_markdown, verdict
+    from lem_pipeline.report_tables import headline_table
 
     chosen = settings()
     with explained():
@@ -76,10 +77,13 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
+    table = headline_table(improvements, scenarios)
+    headline = [dg.TableRecord(dict(zip(table.columns, map(str, row), strict=True))) for row in table.to_numpy()]
     return dg.MaterializeResult(
         metadata={
+            "headline_table": dg.MetadataValue.table(headline),
             "headline": dg.MetadataValue.md(headline_markdown(improvements, scenarios, simulated)),
-            "verdict": verdict(improvements),
+            "verdict": dg.MetadataValue.md(verdict(improvements).replace("\n", "\n\n")),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
     )

@@ -32,9 +32,9 @@ def bar_source(asset_class: str, chosen: Source) -> BarSource:
         case _, ArchiveSource():
             return ArchiveBars(path=chosen.path, price_basis=chosen.price_basis)
         case "crypto", CcxtSource():
-            return CcxtBars(venue=chosen.venue)
+            return CcxtBars(venue=chosen.venue, api_url=chosen.api_url)
         case "dow", YFinanceSource():
-            return YFinanceBars()
+            return YFinanceBars(api_url=chosen.api_url)
         case _:
             raise ConfigurationError(f"source {chosen.source} has no {asset_class} bars; choose another source for it")
 

@@ -1,0 +1,220 @@
+"""The main job as a user runs it: the real command, a real warehouse, a real MLflow store, twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import mlflow
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+PROFILE = """
+profile = "small"
+home = "{home}"
+
+[models]
+lem-crypto = ["crypto"]
+lem-dow = ["dow"]
+
+[crypto]
+instruments = ["BTC/USDT", "ETH/USDT"]
+start = "2024-01-01"
+end = "2024-04-15"
+bars = {{ source = "simulated", origin = "2024-01-01" }}
+
+[dow]
+instruments = ["AAPL", "IBM"]
+start = "2018-01-01"
+end = "2021-01-01"
+bars = {{ source = "simulated", origin = "2018-01-01" }}
+
+[model]
+lookback = 8
+width = 8
+attention_heads = 2
+memory_width = 4
+head_width = 8
+
+[training]
+batch_size = 16
+batches_per_epoch = 2
+max_epochs = 2
+validation_orders = 16
+"""
+
+
+def lem(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lem_pipeline.cli", *arguments]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "small.toml").write_text(PROFILE.format(home=folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first_run(home: Path) -> subprocess.CompletedProcess[str]:
+    done = lem("run", "--profile", str(home / "small.toml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def table(home: Path, query: str) -> list[tuple]:
+    with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_it_ends_by_saying_where_everything_is(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    said = first_run.stdout
+    assert "models:/lem-crypto/1, alias challenger" in said
+    assert str(home / "reports" / "comparison.html") in said
+    assert "make ui" in said and "make mlflow" in said
+    assert "epoch 2/2" in said
+
+
+def test_the_report_is_one_page_that_says_simulated(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    page = (home / "reports" / "comparison.html").read_text()
+    assert "SIMULATED" in page
+    assert "<title>" in page
+
+
+def test_every_strategy_meets_the_same_orders(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    counts = table(
+        home,
+        """
+        select
+            model, strategy, count(*), count(distinct (symbol, bar_start)), min(filled_fraction), max(filled_fraction)
+        from results.order_results group by all order by all
+        """,
+    )
+    for model in ("lem-crypto", "lem-dow"):
+        of_model = [row[2:] for row in counts if row[0] == model]
+        assert len(of_model) == 3 and len(set(of_model)) == 1
+        orders, windows, least, most = of_model[0]
+        assert orders == windows * 8 * 12 > 0
+        assert least == most == 1.0
+
+
+def test_no_two_test_windows_of_a_symbol_share_a_bar(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    overlapping = table(
+        home,
+        """
+        with starts as (
+            select distinct results.symbol, features.bar_number
+            from results.order_results as results
+            inner join features.bar_features as features using (asset_class, symbol, bar_start)
+        )
+        select count(*) from starts as a inner join starts as b
+        on a.symbol = b.symbol and b.bar_number > a.bar_number and b.bar_number < a.bar_number + 12
+        """,
+    )
+    assert overlapping == [(0,)]
+
+
+def test_a_fresh_process_loads_the_registered_model_and_decides_bit_for_bit_the_same(
+    first_run: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    store = f"sqlite:///{home / 'mlflow.db'}"
+    client = mlflow.MlflowClient(store, store)
+    version = client.get_model_version_by_alias("lem-crypto", "challenger")
+    example = client.download_artifacts(version.run_id, "example.npz")
+    script = f"""
+import json, mlflow, numpy as np, torch
+torch.set_num_threads(1)
+mlflow.set_tracking_uri({store!r})
+example = dict(np.load({example!r}))
+expected = example.pop("schedule")
+schedule = mlflow.pyfunc.load_model("models:/lem-crypto@challenger").predict(example)
+print(json.dumps([bool((schedule == expected).all()), bool((schedule.sum(-1) == 1).all()), list(schedule.shape)]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [True, True, [4, 8, 12, 12]]
+
+
+def test_the_served_model_is_blind_to_the_bar_it_trades_in_and_later_ones(
+    first_run: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    store = f"sqlite:///{home / 'mlflow.db'}"
+    mlflow.set_tracking_uri(store)
+    client = mlflow.MlflowClient(store, store)
+    version = client.get_model_version_by_alias("lem-dow", "challenger")
+    example = dict(np.load(client.download_artifacts(version.run_id, "example.npz")))
+    schedule = example.pop("schedule")
+    served = mlflow.pyfunc.load_model("models:/lem-dow@challenger")
+    for step in range(12):
+        future = {name: values.copy() for name, values in example.items()}
+        for name in ("price", "close", "volume"):
+            future[name][:, step:] *= 1.7
+        future["volatility"][:, step + 1 :] *= 3
+        future["features"][:, 8 + step :] += 1  # row 7 + s is that of bar s
+        assert (served.predict(future)[..., : step + 1] == schedule[..., : step + 1]).all()
+
+
+def test_the_run_and_the_model_name_each_other(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    store = f"sqlite:///{home / 'mlflow.db'}"
+    client = mlflow.MlflowClient(store, store)
+    version = client.get_model_version_by_alias("lem-crypto", "challenger")
+    run = client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert {"dagster.run_id", "data.snapshot", "code.version", "fingerprint"} <= set(run.data.tags)
+    assert version.tags["simulated"] == "true"
+    epochs = [metric.step for metric in client.get_metric_history(version.run_id, "validation_loss")]
+    assert epochs == [0, 1]
+    assert run.data.params["horizon"] == "12"
+
+
+def test_a_second_run_loses_and_doubles_nothing(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    tables = ("raw.crypto_bars", "raw.dow_bars", "features.bar_features", "windows.order_windows")
+    before = {name: sorted(table(home, f"from {name}"), key=str) for name in tables}
+    done = lem("run", "--profile", str(home / "small.toml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {name: sorted(table(home, f"from {name}"), key=str) for name in tables} == before
+    assert "version 1 was made from the same data, code and settings" in done.stdout
+    assert "BTC/USDT 1 bars since 2024-04-14 23:00" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"LEM_PROFILE": "x", "LEM_MODEL__CAP": "0.05"}, "12 bars at a cap of 0.05 fill only 0.6 of the order"),
+        (
+            {"LEM_CRYPTO__BARS": '{"source": "archive", "path": "nowhere"}'},
+            "there is no bar archive at nowhere; set the source's path",
+        ),
+        ({"LEM_CRYPTO__INSTRUMENTS": '["NO/SUCH"]'}, "has no 'NO/SUCH'; it has BTC/USDT"),
+        (
+            {"LEM_CRYPTO__START": "2023-01-01", "LEM_CRYPTO__END": "2023-06-01"},
+            "has no bar of BTC/USDT, ETH/USDT between 2023-01-01 and 2023-06-01",
+        ),
+        ({"LEM_MODEL__LOOKBACK": "3000"}, "a window spans 3011 bars"),
+        (
+            {"LEM_CRYPTO__BARS": '{"source": "ccxt", "api_url": "http://127.0.0.1:9"}'},
+            "binance",
+        ),
+    ],
+    ids=["cap", "archive", "symbol", "period", "horizon", "venue"],
+)
+def test_bad_input_is_met_with_one_sentence(environment: dict[str, str], sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(PROFILE.format(home=tmp_path))
+    done = lem("run", "--profile", str(tmp_path / "small.toml"), **environment)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("FAILED") and sentence in last
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_profile_that_does_not_exist_is_met_with_one_sentence() -> None:
+    done = lem("run", "--profile", "nonsense")
+    assert done.returncode == 1
+    assert "it must be one of archive, demo, live, or the path of a TOML file" in done.stderr
