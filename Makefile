@@ -43,7 +43,7 @@ lint: .venv/installed ## style, types and the import contracts
 	.venv/bin/dagster definitions validate -w workspace.yaml
 
 bench: .venv/installed ## one benchmark: make bench NAME=decide
-	.venv/bin/python -m benchmarks.$(NAME)
+	@.venv/bin/python -m benchmarks.$(NAME)
 
 clean: ## remove the environment and everything the pipeline wrote
 	rm -rf .venv var
