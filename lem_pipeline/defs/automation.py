@@ -13,9 +13,14 @@ ingest = dg.define_asset_job("ingest", TABLES, description="Fetch new bars, then
 train = dg.define_asset_job("train_and_compare", MODELS, description="Train, register, evaluate and report.")
 
 
-@dg.schedule(job=ingest, cron_schedule="30 1 * * *", execution_timezone="UTC")
+@dg.schedule(
+    job=ingest,
+    cron_schedule="30 1 * * *",
+    execution_timezone="UTC",
+    description="Fetch new bars and rebuild features and windows every night at 01:30 UTC.",
+)
 def daily_ingest(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-    """New bars every night at 01:30 UTC; on the first of a month also the last bars of the month before."""
+    """The month of today, and on its first day the month before as well, whose last bars are new."""
     now = context.scheduled_execution_time
     for month in sorted({(now - timedelta(days=1)).replace(day=1).date(), now.replace(day=1).date()}):
         yield dg.RunRequest(run_key=f"{now:%Y-%m-%d}-{month}", partition_key=str(month))

@@ -13,6 +13,8 @@ from lem_pipeline.sql_assets import asset_key
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 
+DAGSTER_UI, MLFLOW_UI = "http://127.0.0.1:3000", "http://127.0.0.1:5000"  # where `make ui` and `make mlflow` serve
+
 
 class TrainConfig(dg.Config):
     """How to train."""
@@ -71,6 +73,7 @@ def _train(
     context.log.info(f"{name}: {len(train):,} training and {len(validation):,} validation windows")
     tags = {
         "dagster.run_id": context.run.run_id,
+        "dagster.run_page": f"{DAGSTER_UI}/runs/{context.run.run_id}",
         "dagster.asset": model_key(name).to_user_string(),
         "data.snapshot": data.snapshot,
         "code.version": code_version(),
@@ -78,7 +81,7 @@ def _train(
         "simulated": str(any(chosen.market(a).bars.source == "simulated" for a in asset_classes)).lower(),
     }
     checkpoints = chosen.home / "checkpoints" / f"{name}-{mark}"
-    with tracking.run(name, tags) as run:
+    with tracking.run(name, tags):
         import mlflow
 
         mlflow.log_params({**model_config.to_dict(), **chosen.training.model_dump(), "snapshot": data.snapshot})
@@ -95,16 +98,19 @@ def _train(
         example = data.panel.orders(data.rows("test")[:4], model_config.lookback, model_config.horizon)
         version = tracking.register(name, fitted.model, example, tags)
     rmtree(checkpoints)
-    facts = {"trained_now": True, "windows_seen": fitted.windows_seen, "epochs": len(fitted.history)}
-    return _metadata(name, version, tracking, {**facts, **fitted.history[-1], "mlflow_run": run.info.run_id})
+    best = min(fitted.history, key=lambda epoch: epoch["validation_loss"])
+    epochs = [dg.TableRecord({"epoch": n, **metrics}) for n, metrics in enumerate(fitted.history, 1)]
+    facts = {"trained_now": True, "windows_seen": fitted.windows_seen, "epochs": dg.MetadataValue.table(epochs)}
+    return _metadata(name, version, tracking, {**facts, **best})
 
 
 def _metadata(name: str, version: Any, tracking: Tracking, facts: dict[str, Any]) -> dict[str, Any]:
+    experiment = tracking.client().get_run(version.run_id).info.experiment_id
     return {
         "model": f"models:/{name}/{version.version}",
         "alias": ", ".join(version.aliases) or "none",
-        "mlflow_page": dg.MetadataValue.url(f"http://127.0.0.1:5000/#/models/{name}/versions/{version.version}"),
-        "mlflow_run": version.run_id,
+        "mlflow_model": dg.MetadataValue.url(f"{MLFLOW_UI}/#/models/{name}/versions/{version.version}"),
+        "mlflow_run": dg.MetadataValue.url(f"{MLFLOW_UI}/#/experiments/{experiment}/runs/{version.run_id}"),
         "tracking_uri": tracking.uri,
         **facts,
     }
