@@ -1,5 +1,6 @@
 """The command line: run the main job of a profile, or open its two user interfaces."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ def run(
     Example: lem run --profile demo
     """
     _prepare(profile)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # progress is worth reading as it happens, in a file as well
     from lem_pipeline.main_job import run_main_job
 
     if failure := run_main_job(verbose):
