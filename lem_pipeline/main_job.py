@@ -81,7 +81,7 @@ def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[st
         key = event.asset_key.to_user_string() if event.asset_key else ""
         metadata[key] = event.step_materialization_data.materialization.metadata
     yield ""
-    yield str(metadata["reports/comparison"]["verdict"].value).replace("\n\n", "\n")
+    yield str(metadata["reports/comparison"]["verdict"].value)
     yield ""
     for name in chosen.models:
         yield f"model       {metadata['models/' + name.replace('-', '_')]['model'].value}, alias challenger"

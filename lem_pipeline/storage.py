@@ -152,11 +152,10 @@ class Warehouse(dg.ConfigurableResource):
 
 def content_hash(table: pa.Table) -> str:
     """A short hash of a table's names, types and values, in their order."""
-    digest = hashlib.sha256(str(table.schema).encode())
-    for column in table.combine_chunks().columns:
-        for buffer in column.chunk(0).buffers() if column.num_chunks else []:
-            digest.update(buffer or b"")
-    return digest.hexdigest()[:16]
+    import pandas as pd
+
+    rows = pd.util.hash_pandas_object(table.to_pandas(), index=False)
+    return hashlib.sha256(str(table.schema).encode() + rows.to_numpy().tobytes()).hexdigest()[:16]
 
 
 def _written(connection: "duckdb.DuckDBPyConnection", table: str, inserted: int) -> Written:

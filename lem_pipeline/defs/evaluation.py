@@ -83,7 +83,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         metadata={
             "headline_table": dg.MetadataValue.table(headline),
             "headline": dg.MetadataValue.md(headline_markdown(improvements, scenarios, simulated)),
-            "verdict": dg.MetadataValue.md(verdict(improvements).replace("\n", "\n\n")),
+            "verdict": verdict(improvements),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
     )

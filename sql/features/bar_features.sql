@@ -80,9 +80,13 @@ facts as (
 market as (
     select
         *,
-        avg(return_1) over (partition by asset_class, bar_number) as market_return,
-        avg(volume_surprise) over (partition by asset_class, bar_number) as market_volume_surprise
+        avg(return_1) over market as market_return,
+        avg(volume_surprise) over market as market_volume_surprise
     from facts
+    -- Ordered, so that sums come out the same to the last digit.
+    window market as (
+        partition by asset_class, bar_number order by symbol rows between unbounded preceding and unbounded following
+    )
 )
 
 select
