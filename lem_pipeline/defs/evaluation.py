@@ -23,6 +23,16 @@ RESULT_DESCRIPTIONS = {
     "volatility_bps": "Standard deviation of one bar's log return, known at the start",
 }
 
+UI_COLUMNS = {  # of the headline table, short enough for an asset page
+    "model": "model",
+    "minimum duration": "duration",
+    "LEM, bps": "LEM, bps",
+    "LEM, σ": "LEM, σ",
+    "no-forecast stopping, σ": "stopping, σ",
+    "order windows": "windows",
+}
+UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
+
 
 @dg.asset(
     key=["results", "order_results"],
@@ -77,12 +87,15 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    table = headline_table(improvements, scenarios)
-    headline = [dg.TableRecord(dict(zip(table.columns, map(str, row), strict=True))) for row in table.to_numpy()]
+    rows = headline_table(improvements, scenarios).to_dict("records")
+    headline = [
+        dg.TableRecord({ours: str(row[name]).translate(UNBROKEN) for name, ours in UI_COLUMNS.items()}) for row in rows
+    ]
     return dg.MaterializeResult(
         metadata={
+            "data": "SIMULATED, no market figures" if simulated else "real bars",
             "headline_table": dg.MetadataValue.table(headline),
-            "headline": dg.MetadataValue.md(headline_markdown(improvements, scenarios, simulated)),
+            "headline_in_full": dg.MetadataValue.md(headline_markdown(improvements, scenarios, simulated)),
             "verdict": verdict(improvements),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
