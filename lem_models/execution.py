@@ -10,6 +10,8 @@ from torch import Tensor
 
 from lem_models.orders import LOT, Limits, MarketPath, OrderGrid
 
+ROUNDING = 1e-5  # a schedule of someone else's may miss one by so much and still count as filled
+
 
 def slippage_bps(side: Tensor, fill: Tensor, benchmark: Tensor) -> Tensor:
     """Cost against a benchmark; positive means the order did worse.
@@ -35,15 +37,14 @@ class RunningMarket:
     @classmethod
     def of(cls, market: MarketPath) -> "RunningMarket":
         """Accumulate the benchmarks of a market path."""
-        traded = (market.volume > 0).to(market.price.dtype)
-        # Prices are averaged as returns on arrival: float32 keeps hundredths of a basis point that way.
-        relative = torch.where(traded > 0, market.price / market.arrival[:, None] - 1, 0.0)
-        # Volumes span many orders of magnitude; the largest bar of the path sets the unit.
-        unit = market.volume.amax(dim=1, keepdim=True).clamp_min(torch.finfo(market.price.dtype).tiny)
-        weight = market.volume / unit
+        # Sums of volumes span many orders of magnitude, and a common unit would have to look ahead for the largest.
+        traded = (market.volume > 0).double()
+        # A bar without trades may carry any price, none included.
+        price = torch.where(traded > 0, market.price, market.arrival[:, None]).double()
+        dtype, arrival = market.price.dtype, market.arrival[:, None].double()
         return cls(
-            vwap=_running_mean(relative, weight) * market.arrival[:, None] + market.arrival[:, None],
-            twap=_running_mean(relative, traded) * market.arrival[:, None] + market.arrival[:, None],
+            vwap=_running_mean(price, market.volume.double(), arrival).to(dtype),
+            twap=_running_mean(price, traded, arrival).to(dtype),
         )
 
     def benchmark(self, grid: OrderGrid) -> Tensor:
@@ -57,9 +58,9 @@ class RunningMarket:
         return torch.cat([arrival, running[..., :-1]], dim=-1)
 
 
-def _running_mean(values: Tensor, weights: Tensor) -> Tensor:
+def _running_mean(values: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
     total = weights.cumsum(dim=1)
-    return (values * weights).cumsum(dim=1) / torch.where(total > 0, total, 1.0)
+    return torch.where(total > 0, (values * weights).cumsum(dim=1) / torch.where(total > 0, total, 1.0), empty)
 
 
 def feasible_bounds(remaining: Tensor, bars_left: int, limits: Limits) -> tuple[Tensor, Tensor]:
@@ -117,7 +118,8 @@ class OrderResults:
         slippage_bps: Against the benchmark over the realised window 1..τ; positive is a cost.
         fixed_window_slippage_bps: Against the benchmark over the whole horizon.
         arrival_slippage_bps: Against the last close before the order.
-        completion_bar: τ = max(minimum duration, last bar with a fill), counted from 1.
+        completion_bar: τ = max(minimum duration, last bar with a fill), counted from 1; the horizon where the order
+            could not be filled.
         filled_fraction: 1 unless the market did not trade when it had to.
     """
 
@@ -142,10 +144,11 @@ def settle(schedule: Tensor, market: MarketPath, grid: OrderGrid) -> OrderResult
     running = RunningMarket.of(market).benchmark(grid).expand(*schedule.shape)
     bar = torch.arange(1, grid.horizon + 1, device=schedule.device)
     last_fill = torch.where(schedule > 0, bar, 0).amax(dim=-1)
+    filled = schedule.sum(dim=-1)
     completion = torch.maximum(last_fill, grid.minimum_duration.to(schedule.device))
+    completion = torch.where(filled < 1 - ROUNDING, grid.horizon, completion)
     realised = running.gather(-1, completion[..., None] - 1)[..., 0]
     side = grid.side[..., 0].to(schedule.device)
-    filled = schedule.sum(dim=-1)
     fill = average_fill_price(schedule.cumsum(-1)[..., -1:], _fill_sums(schedule, market, grid)[..., -1:], market, grid)
     fill = fill[..., 0]
     return OrderResults(
@@ -196,21 +199,25 @@ def expected_slippage(
 
     Args:
         path: Child orders as long as the order has not finished; the last bar takes what remains; (B, S, M, H).
-        finish_probability: Chance of finishing in each bar, given it has not finished before; one in the last
-            bar; (B, S, M, H).
+        finish_probability: Chance of finishing in each bar, given it has not finished before; taken as one in the
+            last bar; (B, S, M, H).
         market: The path that the orders trade on.
         grid: Meaning of axes S and M.
 
     Returns:
         Expected slippage in bps and expected squared slippage in bps², both (B, S, M).
     """
-    remaining = 1 - (path.cumsum(-1) - path)
     price = relative_price(market, grid)
-    before = _fill_sums(path, market, grid) - path * price
-    fill = average_fill_price(torch.ones_like(path), before + remaining * price, market, grid)
+    executed = path.cumsum(-1) - path
+    closing = 1 - executed
+    # What the last bar cannot take stays unfilled; the order ends there all the same.
+    closing = torch.cat([closing[..., :-1], path[..., -1:]], dim=-1)
+    sums = _fill_sums(path, market, grid) + (closing - path) * price
+    fill = average_fill_price(executed + closing, sums, market, grid)
     slippage = slippage_bps(grid.side.to(path.device), fill, benchmark_on_finish(market, grid))
     survival = torch.cumprod(1 - finish_probability, dim=-1)
     survival = torch.cat([torch.ones_like(survival[..., :1]), survival[..., :-1]], dim=-1)
+    finish_probability = torch.cat([finish_probability[..., :-1], torch.ones_like(survival[..., :1])], dim=-1)
     weight = survival * finish_probability
     return (weight * slippage).sum(-1), (weight * slippage.square()).sum(-1)
 

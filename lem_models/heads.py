@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lem_models.curves import equal_shares, volume_shares
 from lem_models.execution import (
     RunningMarket,
     average_fill_price,
@@ -92,12 +93,9 @@ class AllocationHeads(nn.Module):
             state = self._state(step, remaining, sums, benchmark[..., step], shares[..., step], market)
             desired, finish_logit = self._decide(from_context[:, step], state, step)
             lo, hi = feasible_bounds(remaining, horizon - step, self.limits)
-            if step < horizon - 1:
-                open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
-                child = modulate(remaining * shares[..., step], desired, lo, open_hi)
-                probability = torch.sigmoid(finish_logit) * (remaining <= hi)
-            else:
-                child, probability = hi, torch.ones_like(remaining)
+            open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
+            child = modulate(remaining * shares[..., step], desired, lo, open_hi)
+            probability = torch.where(lo >= remaining, 1.0, torch.sigmoid(finish_logit) * (remaining <= hi))
             child = torch.where(traded[..., step], child, 0.0)
             path.append(child)
             probabilities.append(torch.where(traded[..., step], probability, 0.0))
@@ -150,11 +148,8 @@ def base_shares(market: MarketPath, grid: OrderGrid) -> Tensor:
 
     Equal slices against TWAP; against VWAP the bar's part of the expected volume still to come.
     """
-    expected = market.expected_volume.clamp_min(torch.finfo(market.expected_volume.dtype).tiny)
-    to_come = expected.flip(-1).cumsum(-1).flip(-1)
-    bars_left = torch.arange(grid.horizon, 0, -1, device=expected.device, dtype=expected.dtype)
-    by_volume, by_time = (expected / to_come)[:, None, None], 1 / bars_left
-    return torch.where(grid.is_vwap.to(expected.device), by_volume, by_time)
+    by_volume = volume_shares(market)[:, None, None]
+    return torch.where(grid.is_vwap.to(by_volume.device), by_volume, equal_shares(market))
 
 
 def modulate(base: Tensor, logit_shift: Tensor, lo: Tensor, hi: Tensor) -> Tensor:

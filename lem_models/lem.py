@@ -4,13 +4,11 @@ Reads top to bottom as section 5 of the model specification (after Genet & Inzir
 section 2 demands: the row of bar t holds what is known before bar t, and no layer looks ahead.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Self
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lem_models.config import LEMConfig
 from lem_models.heads import AllocationHeads, Decisions
 from lem_models.layers.gating import GRN, Gate
 from lem_models.layers.tkan import TKAN
@@ -18,73 +16,6 @@ from lem_models.layers.variable_selection import VariableSelection
 from lem_models.orders import Limits, OrderBatch, OrderGrid
 
 FEATURE_LIMIT = 8.0  # features are scale-free; beyond this a bad tick says no more than a large move
-
-
-@dataclass(frozen=True)
-class LEMConfig:
-    """Everything that fixes the shape of a model.
-
-    Attributes:
-        features: Names of the feature columns, in order.
-        lookback: Bars of history, L, including the row of the order's first bar.
-        horizon: Bars granted to an order, H.
-        width: Hidden width, D.
-        embedding: Width of one feature's embedding.
-        attention_heads: Heads of the causal self-attention; divides ``width``.
-        tkan_layers: Stacked TKAN layers.
-        memories: KAN memories per TKAN layer.
-        memory_width: Width of each KAN memory.
-        head_width: Hidden width of the allocation heads.
-        independent_heads: True for one set of head weights per order, as in the paper.
-        floor: Least fraction of the order per bar.
-        cap: Greatest fraction of the order per bar.
-    """
-
-    features: tuple[str, ...]
-    lookback: int = 48
-    horizon: int = 12
-    width: int = 32
-    embedding: int = 8
-    attention_heads: int = 4
-    tkan_layers: int = 2
-    memories: int = 1
-    memory_width: int = 16
-    head_width: int = 32
-    independent_heads: bool = False
-    floor: float = 0.0
-    cap: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.features:
-            raise ValueError("features is empty; a model reads at least one feature column")
-        if self.lookback < 2:
-            raise ValueError(f"lookback is {self.lookback}; a model needs at least 2 bars of history")
-        if self.width % self.attention_heads:
-            raise ValueError(f"width {self.width} is not a multiple of attention_heads {self.attention_heads}")
-        Limits(horizon=self.horizon, floor=self.floor, cap=self.cap)
-
-    @classmethod
-    def paper(cls, features: tuple[str, ...]) -> Self:
-        """The sizes of the paper: lookback 120, 200 units, embeddings of 20, 8 heads, MLPs of 100."""
-        return cls(
-            features,
-            lookback=120,
-            width=200,
-            embedding=20,
-            attention_heads=8,
-            memory_width=200,
-            head_width=100,
-            independent_heads=True,
-        )
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """Rebuild from :meth:`to_dict`."""
-        return cls(**{**fields, "features": tuple(fields["features"])})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that survive JSON."""
-        return {**asdict(self), "features": list(self.features)}
 
 
 class CausalAttention(nn.Module):
@@ -112,6 +43,8 @@ class LEM(nn.Module):
 
     def __init__(self, config: LEMConfig) -> None:
         super().__init__()
+        if not config.features:
+            raise ValueError("the configuration names no features; a model reads at least one feature column")
         self.config = config
         self.grid = OrderGrid(config.horizon)
         width = config.width
@@ -150,7 +83,13 @@ class LEM(nn.Module):
 
     @torch.no_grad()
     def schedule(self, orders: OrderBatch) -> Tensor:
-        """Fractions of the parent order per bar, summing to one; (B, S, M, H)."""
+        """Fractions of the parent order per bar, summing to one; (B, S, M, H).
+
+        Raises:
+            FloatingPointError: The network overflows on these orders.
+        """
         self.eval()
         decisions: Decisions = self(orders)
+        if not (torch.isfinite(decisions.path).all() and torch.isfinite(decisions.finish_probability).all()):
+            raise FloatingPointError("the network overflows on these orders; check its weights and its inputs")
         return decisions.schedule()

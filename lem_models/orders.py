@@ -117,7 +117,7 @@ class Limits:
         >>> Limits(cap=0.05, horizon=12)
         Traceback (most recent call last):
         ...
-        ValueError: 12 bars at a cap of 0.05 fill only 0.6 of the order; raise the cap to 0.0833 or allow 20 bars
+        ValueError: 12 bars at a cap of 0.05 fill only 0.6 of the order; raise the cap to 0.0834 or allow 20 bars
     """
 
     horizon: int
@@ -132,7 +132,7 @@ class Limits:
         if self.horizon * self.cap_in_lots < 1.0:
             raise ValueError(
                 f"{self.horizon} bars at a cap of {self.cap:g} fill only {self.horizon * self.cap:g} of the order; "
-                f"raise the cap to {1 / self.horizon:.3g} or allow {math.ceil(1 / self.cap)} bars"
+                f"raise the cap to {math.ceil(1e4 / self.horizon) / 1e4:g} or allow {math.ceil(1 / self.cap)} bars"
             )
 
     @property

@@ -14,43 +14,14 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from lem_models.config import LEMConfig, TrainingConfig
 from lem_models.execution import settle
-from lem_models.lem import LEM, LEMConfig
+from lem_models.lem import LEM
 from lem_models.objective import mean_dispersion
 from lem_models.orders import OrderBatch
 from lem_models.windows import MarketPanel
 
 Report = Callable[[int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a model is fitted.
-
-    Attributes:
-        batch_size: Windows per step; each carries the whole order grid.
-        batches_per_epoch: Steps between validations.
-        validation_orders: Windows per validation, evenly spread over the split.
-        max_epochs: Upper bound of epochs; the learning rate falls to zero there.
-        patience: Epochs without a better validation loss before training stops.
-        learning_rate: Peak of the one-cycle schedule.
-        risk_aversion: Weight of squared slippage, in units of one-bar σ; see ``objective.mean_dispersion``.
-        gradient_clip: Greatest gradient norm.
-        seed: Fixes initial weights and window sampling.
-        threads: CPU threads. Small models are not faster on two, and several times slower where a neighbour keeps one
-            of the cores busy.
-    """
-
-    batch_size: int = 128
-    batches_per_epoch: int = 40
-    validation_orders: int = 512
-    max_epochs: int = 8
-    patience: int = 4
-    learning_rate: float = 5e-3
-    risk_aversion: float = 0.1
-    gradient_clip: float = 1.0
-    seed: int = 0
-    threads: int = 1
 
 
 @dataclass

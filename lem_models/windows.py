@@ -47,7 +47,7 @@ class MarketPanel:
         Raises:
             IndexError: A window would leave the panel.
         """
-        if len(first_rows) and (first_rows.min() < lookback - 1 or first_rows.max() + horizon > len(self)):
+        if len(first_rows) and (first_rows.min() < max(lookback - 1, 1) or first_rows.max() + horizon > len(self)):
             raise IndexError(
                 f"a window of {lookback} + {horizon} − 1 rows leaves the panel of {len(self)} rows; "
                 "its first bar needs a full lookback before it and a full horizon after"

@@ -29,7 +29,11 @@ class VenueRefusedError(LemError):
     """A live venue refuses to serve this client (blocked country, rate limit that does not lift)."""
 
 
-class WarehouseLockedError(LemError):
+class WarehouseError(LemError):
+    """The DuckDB file cannot be used."""
+
+
+class WarehouseLockedError(WarehouseError):
     """Another process holds the DuckDB file."""
 
 

@@ -15,7 +15,8 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from lem_models.lem import LEM, LEMConfig
+from lem_models.config import LEMConfig
+from lem_models.lem import LEM
 from lem_models.orders import SCENARIOS, MarketPath, OrderBatch
 
 # MLflow derives schemas from type hints alone; this model states its schema as a signature.

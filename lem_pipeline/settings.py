@@ -8,23 +8,35 @@ import os
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
-from lem_models.orders import Limits
+from lem_models.config import LEMConfig, TrainingConfig
 from lem_pipeline.errors import ConfigurationError
 
 PROFILES = Path(__file__).parent / "profiles"
 
 
-class SimulatedSource(BaseModel):
+STRICT = ConfigDict(extra="forbid")
+
+
+class Strict(BaseModel):
+    """Settings that refuse names they do not know."""
+
+    model_config = STRICT
+
+
+class SimulatedSource(Strict):
     """Bars of the seeded simulated market."""
 
     source: Literal["simulated"]
@@ -32,7 +44,7 @@ class SimulatedSource(BaseModel):
     origin: str = "2024-01-01"
 
 
-class ArchiveSource(BaseModel):
+class ArchiveSource(Strict):
     """Bars of a user's parquet or CSV files."""
 
     source: Literal["archive"]
@@ -40,7 +52,7 @@ class ArchiveSource(BaseModel):
     price_basis: Literal["as_traded", "split_adjusted"] = "as_traded"
 
 
-class CcxtSource(BaseModel):
+class CcxtSource(Strict):
     """Bars of a crypto exchange."""
 
     source: Literal["ccxt"]
@@ -48,7 +60,7 @@ class CcxtSource(BaseModel):
     api_url: str | None = None  # a mirror of the exchange's public API
 
 
-class YFinanceSource(BaseModel):
+class YFinanceSource(Strict):
     """Daily bars of Yahoo Finance."""
 
     source: Literal["yfinance"]
@@ -58,7 +70,7 @@ class YFinanceSource(BaseModel):
 Source = Annotated[SimulatedSource | ArchiveSource | CcxtSource | YFinanceSource, Field(discriminator="source")]
 
 
-class MarketSettings(BaseModel):
+class MarketSettings(Strict):
     """One asset class: where its bars come from, which instruments, since when."""
 
     bars: Source
@@ -66,49 +78,34 @@ class MarketSettings(BaseModel):
     start: date
     end: date | None = None  # exclusive; None means up to the last closed bar
 
+    @model_validator(mode="after")
+    def _start_before_end(self) -> Self:
+        if self.end and self.start >= self.end:
+            raise ValueError(f"the period starts on {self.start} and ends before, on {self.end}")
+        return self
 
-class SplitSettings(BaseModel):
+
+class SplitSettings(Strict):
     """How time is cut into training, validation and test, as fractions of an asset class's bars."""
 
     train: float = Field(default=0.7, gt=0, lt=1)
     validation: float = Field(default=0.15, gt=0, lt=1)
 
-
-class ModelSettings(BaseModel):
-    """The network and its orders; names as in ``LEMConfig``."""
-
-    lookback: int = 48
-    horizon: int = 12
-    width: int = 32
-    embedding: int = 8
-    attention_heads: int = 4
-    tkan_layers: int = 2
-    memories: int = 1
-    memory_width: int = 16
-    head_width: int = 32
-    independent_heads: bool = False
-    floor: float = 0.0
-    cap: float = 1.0
-
     @model_validator(mode="after")
-    def _orders_can_be_filled(self) -> Self:
-        Limits(horizon=self.horizon, floor=self.floor, cap=self.cap)
+    def _leave_a_test_split(self) -> Self:
+        if self.train + self.validation >= 1:
+            raise ValueError(f"train {self.train} + validation {self.validation} leaves nothing to test on")
         return self
 
 
-class TrainingSettings(BaseModel):
-    """How a model is fitted; names as in ``TrainingConfig``."""
+@dataclass(config=STRICT, frozen=True)
+class ModelSettings(LEMConfig):
+    """The network and its orders."""
 
-    batch_size: int = 128
-    batches_per_epoch: int = 40
-    validation_orders: int = 512
-    max_epochs: int = 8
-    patience: int = 4
-    learning_rate: float = 5e-3
-    risk_aversion: float = 0.1
-    gradient_clip: float = 1.0
-    seed: int = 0
-    threads: int = 1
+
+@dataclass(config=STRICT, frozen=True)
+class TrainingSettings(TrainingConfig):
+    """How a model is fitted."""
 
 
 class Settings(BaseSettings):
@@ -118,7 +115,7 @@ class Settings(BaseSettings):
         env_prefix="LEM_", env_nested_delimiter="__", extra="forbid", toml_file=PROFILES / "demo.toml"
     )
 
-    profile: str = "demo"
+    profile: str = "demo"  # what LEM_PROFILE says
     home: Path = Path("var/demo")
     crypto: MarketSettings
     dow: MarketSettings
@@ -182,6 +179,10 @@ def settings() -> Settings:
         return Settings()  # type: ignore[call-arg]
     except ValidationError as error:
         raise ConfigurationError(_explain(error.errors())) from error
+    except TOMLDecodeError as error:
+        raise ConfigurationError(f"profile {profile_path()} is not valid TOML: {error}") from error
+    except SettingsError as error:
+        raise ConfigurationError(f"{error}; lists and tables are written as JSON in the environment") from error
 
 
 def _explain(problems: list[Any]) -> str:

@@ -42,7 +42,8 @@ class SqlFile:
     @property
     def table(self) -> str:
         """``schema.table`` of a table's file, or of the table that a check is about."""
-        place = self.path.parent if "checks" in self.path.parts else self.path.with_suffix("")
+        is_check = self.path.is_relative_to(SQL / "checks")
+        place = self.path.parent if is_check else self.path.with_suffix("")
         return f"{place.parent.name}.{place.name}"
 
     @property

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import dagster as dg
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from lem_pipeline.errors import WarehouseLockedError
+from lem_pipeline.errors import WarehouseError, WarehouseLockedError
 
 if TYPE_CHECKING:
     import duckdb
@@ -82,6 +81,8 @@ class Warehouse(dg.ConfigurableResource):
         try:
             connection = duckdb.connect(str(path))
         except duckdb.IOException as error:
+            if "lock" not in str(error):
+                raise WarehouseError(f"{path} cannot be opened as a warehouse: {_first_line(error)}") from error
             raise WarehouseLockedError(
                 f"{path} is open in another program, which DuckDB does not share with a writer; "
                 f"close that program's connection and run again ({_first_line(error)})"
@@ -137,17 +138,6 @@ class Warehouse(dg.ConfigurableResource):
             {"schema": schema, "name": name},
         )
         return len(found) > 0
-
-    def last_bars(self, table: str, start: datetime, end: datetime) -> dict[str, datetime]:
-        """Start of the last stored bar of each symbol within ``[start, end)``."""
-        if not self.has_table(table):
-            return {}
-        found = self.read(
-            f"select symbol, max(bar_start) as last from {table} "
-            "where bar_start >= $start and bar_start < $end group by symbol",
-            {"start": start, "end": end},
-        )
-        return dict(zip(found["symbol"].to_pylist(), found["last"].to_pylist(), strict=True))
 
 
 def content_hash(table: pa.Table) -> str:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import mlflow
     from mlflow.entities.model_registry import ModelVersion
 
-    from lem_models.lem import LEM, LEMConfig
+    from lem_models.config import LEMConfig, TrainingConfig
+    from lem_models.lem import LEM
     from lem_models.orders import OrderBatch
-    from lem_models.training import TrainingConfig
 
 ALIAS = "challenger"
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from lem_models.curves import equal_shares
 from lem_models.execution import follow
 from lem_models.orders import Limits, OrderBatch, OrderGrid
 
@@ -18,7 +18,6 @@ class Twap:
 
     def schedule(self, orders: OrderBatch) -> Tensor:
         """Fractions of the parent order per bar; (B, S, M, H)."""
-        horizon = self.limits.horizon
-        bars_left = torch.arange(horizon, 0, -1, dtype=torch.float32)
-        desired = (1 / bars_left).expand(len(orders), *OrderGrid(horizon).shape, horizon)
-        return follow(desired, orders.market, self.limits)
+        shares = equal_shares(orders.market)
+        grid = OrderGrid(self.limits.horizon)
+        return follow(shares.expand(len(orders), *grid.shape, -1), orders.market, self.limits)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from lem_models.curves import volume_shares
 from lem_models.execution import follow
 from lem_models.orders import Limits, OrderBatch, OrderGrid
 
@@ -18,9 +18,6 @@ class VolumeCurve:
 
     def schedule(self, orders: OrderBatch) -> Tensor:
         """Fractions of the parent order per bar; (B, S, M, H)."""
-        expected = orders.market.expected_volume
-        expected = expected.clamp_min(torch.finfo(expected.dtype).tiny)
-        to_come = expected.flip(-1).cumsum(-1).flip(-1)
-        horizon = self.limits.horizon
-        desired = (expected / to_come)[:, None, None].expand(-1, *OrderGrid(horizon).shape, -1)
-        return follow(desired, orders.market, self.limits)
+        shares = volume_shares(orders.market)[:, None, None]
+        grid = OrderGrid(self.limits.horizon)
+        return follow(shares.expand(len(orders), *grid.shape, -1), orders.market, self.limits)

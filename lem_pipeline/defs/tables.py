@@ -15,6 +15,7 @@ def parameters() -> dict[str, object]:
     """What SQL files may bind."""
     chosen = settings()
     return {
+        "asset_classes": sorted({name for classes in chosen.models.values() for name in classes}),
         "lookback": chosen.model.lookback,
         "horizon": chosen.model.horizon,
         "train": chosen.splits.train,

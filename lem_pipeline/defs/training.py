@@ -1,6 +1,7 @@
 """One asset per model of the settings: train, track, register."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -55,15 +56,13 @@ def _train(
     warehouse: Warehouse,
     tracking: Tracking,
 ) -> dict[str, Any]:
-    from lem_models.lem import LEMConfig
-    from lem_models.training import TrainingConfig, fit
+    from lem_models.training import fit
     from lem_pipeline.panel import read_panel
     from lem_pipeline.tracking import code_version, fingerprint
 
     chosen = settings()
     data = read_panel(warehouse, asset_classes)
-    model_config = LEMConfig(features=data.features, **chosen.model.model_dump())
-    training_config = TrainingConfig(**chosen.training.model_dump())
+    model_config, training_config = replace(chosen.model, features=data.features), chosen.training
     mark = fingerprint(data.snapshot, model_config, training_config)
     if (version := tracking.registered(name, mark)) and not config.retrain:
         context.log.info(f"{name}: version {version.version} was made from the same data, code and settings")
@@ -84,7 +83,7 @@ def _train(
     with tracking.run(name, tags):
         import mlflow
 
-        mlflow.log_params({**model_config.to_dict(), **chosen.training.model_dump(), "snapshot": data.snapshot})
+        mlflow.log_params({**model_config.to_dict(), **asdict(training_config), "snapshot": data.snapshot})
 
         def report(epoch: int, metrics: dict[str, float]) -> None:
             mlflow.log_metrics(metrics, step=epoch)

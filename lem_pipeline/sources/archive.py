@@ -46,27 +46,31 @@ class ArchiveBars(BarSource):
 
         with duckdb.connect() as memory:
             memory.execute("set timezone = 'UTC'")
-            columns = self._columns(memory)
-            time = next(c for c in TIME_COLUMNS if c in columns)
-            optional = {
-                ours: next((sql for theirs, sql in choices.items() if theirs in columns), None)
-                for ours, choices in OPTIONAL.items()
-            }
-            selected = [f"{sql} as {ours}" for ours, sql in optional.items() if sql]
-            bars = memory.sql(
-                f"select {time} as bar_start, open, high, low, close, volume{''.join(', ' + s for s in selected)} "
-                f"from {self._scan()} where symbol in ($symbol, replace($symbol, '/', '')) "
-                f"and {time} >= $start and {time} < $end order by {time}",
-                params={"files": self._files(), "symbol": instrument, "start": start, "end": end},
-            ).to_arrow_table()
-            if not len(bars):
-                self._require_symbol(memory, instrument)
-        return raw_bars(
-            {name: bars[name].combine_chunks() for name in bars.column_names},
-            symbol=instrument,
-            venue=self.provenance,
-            price_basis=self.price_basis,
-        )
+            try:
+                bars = self._select(memory, instrument, start, end)
+                if not len(bars):
+                    self._require_symbol(memory, instrument)
+            except duckdb.Error as error:
+                raise ArchiveError(
+                    f"the bar archive {self.path} cannot be read as bars: {str(error).splitlines()[0]}; "
+                    "times must be timestamps in UTC, prices and volumes numbers"
+                ) from error
+        columns = {name: bars[name].combine_chunks() for name in bars.column_names}
+        return raw_bars(columns, symbol=instrument, venue=self.provenance, price_basis=self.price_basis)
+
+    def _select(self, memory: "duckdb.DuckDBPyConnection", instrument: str, start: datetime, end: datetime) -> pa.Table:
+        columns = self._columns(memory)
+        time = f"{next(c for c in TIME_COLUMNS if c in columns)}::timestamptz"
+        selected = [f"{time} as bar_start", *(f"{name}::double as {name}" for name in REQUIRED if name != "symbol")]
+        for ours, choices in OPTIONAL.items():
+            if found := next((sql for theirs, sql in choices.items() if theirs in columns), None):
+                selected.append(f"({found})::double as {ours}")
+        return memory.sql(
+            f"select {', '.join(selected)} from {self._scan()} "
+            f"where symbol::varchar in ($symbol, replace($symbol, '/', '')) "
+            f"and {time} >= $start and {time} < $end order by {time}",
+            params={"files": self._files(), "symbol": instrument, "start": start, "end": end},
+        ).to_arrow_table()
 
     def _files(self) -> list[str]:
         path = Path(self.path)
@@ -82,15 +86,11 @@ class ArchiveBars(BarSource):
         return [str(f) for f in found]
 
     def _scan(self) -> str:
-        return "read_parquet($files)" if self._files()[0].endswith(".parquet") else "read_csv($files)"
+        parquet = self._files()[0].endswith(".parquet")
+        return "read_parquet($files, union_by_name = true)" if parquet else "read_csv($files, union_by_name = true)"
 
     def _columns(self, memory: "duckdb.DuckDBPyConnection") -> set[str]:
-        import duckdb
-
-        try:
-            description = memory.execute(f"select * from {self._scan()} limit 0", {"files": self._files()}).description
-        except duckdb.Error as error:
-            raise ArchiveError(f"the bar archive {self.path} cannot be read: {error}") from error
+        description = memory.execute(f"select * from {self._scan()} limit 0", {"files": self._files()}).description
         columns = {column[0] for column in description or []}
         missing = [name for name in REQUIRED if name not in columns]
         if not columns.intersection(TIME_COLUMNS):
@@ -103,7 +103,7 @@ class ArchiveBars(BarSource):
 
     def _require_symbol(self, memory: "duckdb.DuckDBPyConnection", instrument: str) -> None:
         known = memory.execute(
-            f"select distinct symbol from {self._scan()} order by all", {"files": self._files()}
+            f"select distinct symbol::varchar from {self._scan()} order by all", {"files": self._files()}
         ).fetchall()
         symbols = [row[0] for row in known]
         if instrument not in symbols and instrument.replace("/", "") not in symbols:

@@ -5,7 +5,7 @@ bars as (
     select
         *,
         case asset_class when 'crypto' then 168 else 5 end as season_length,
-        volume > 0 and low > 0 as is_sound
+        coalesce(volume > 0 and low > 0, false) as is_sound
     from bars.market_bars
     where bar_number is not null
 ),

@@ -14,7 +14,6 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 PROFILE = """
-profile = "small"
 home = "{home}"
 
 [models]
@@ -184,33 +183,46 @@ def test_a_second_run_loses_and_doubles_nothing(first_run: subprocess.CompletedP
     assert "BTC/USDT 1 bars since 2024-04-14 23:00" in done.stdout
 
 
+CRYPTO_BARS = '{{ source = "simulated", origin = "2024-01-01" }}'
+
+
 @pytest.mark.parametrize(
-    ("environment", "sentence"),
+    ("setting", "instead", "sentence"),
     [
-        ({"LEM_PROFILE": "x", "LEM_MODEL__CAP": "0.05"}, "12 bars at a cap of 0.05 fill only 0.6 of the order"),
+        ("lookback = 8", "lookback = 8\ncap = 0.05", "12 bars at a cap of 0.05 fill only 0.6 of the order"),
         (
-            {"LEM_CRYPTO__BARS": '{"source": "archive", "path": "nowhere"}'},
+            CRYPTO_BARS,
+            '{{ source = "archive", path = "nowhere" }}',
             "there is no bar archive at nowhere; set the source's path",
         ),
-        ({"LEM_CRYPTO__INSTRUMENTS": '["NO/SUCH"]'}, "has no 'NO/SUCH'; it has BTC/USDT"),
+        ('["BTC/USDT", "ETH/USDT"]', '["NO/SUCH"]', "has no 'NO/SUCH'; it has BTC/USDT"),
         (
-            {"LEM_CRYPTO__START": "2023-01-01", "LEM_CRYPTO__END": "2023-06-01"},
+            'start = "2024-01-01"\nend = "2024-04-15"',
+            'start = "2023-01-01"\nend = "2023-06-01"',
             "has no bar of BTC/USDT, ETH/USDT between 2023-01-01 and 2023-06-01",
         ),
-        ({"LEM_MODEL__LOOKBACK": "3000"}, "a window spans 3011 bars"),
-        (
-            {"LEM_CRYPTO__BARS": '{"source": "ccxt", "api_url": "http://127.0.0.1:9"}'},
-            "binance",
-        ),
+        ("lookback = 8", "lookback = 3000", "a window spans 3011 bars"),
+        (CRYPTO_BARS, '{{ source = "ccxt", api_url = "http://127.0.0.1:9" }}', "cannot be reached"),
+        ("max_epochs = 2", "max_epoch = 2", "training.max_epoch"),
     ],
-    ids=["cap", "archive", "symbol", "period", "horizon", "venue"],
+    ids=["cap", "archive", "symbol", "period", "horizon", "venue", "misspelt"],
 )
-def test_bad_input_is_met_with_one_sentence(environment: dict[str, str], sentence: str, tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(PROFILE.format(home=tmp_path))
-    done = lem("run", "--profile", str(tmp_path / "small.toml"), **environment)
+def test_bad_input_is_met_with_one_sentence(setting: str, instead: str, sentence: str, tmp_path: Path) -> None:
+    assert PROFILE.count(setting) == 1
+    (tmp_path / "small.toml").write_text(PROFILE.replace(setting, instead).format(home=tmp_path))
+    done = lem("run", "--profile", str(tmp_path / "small.toml"))
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("FAILED") and sentence in last
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_open_database_is_met_with_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(PROFILE.format(home=tmp_path))
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")):
+        done = lem("run", "--profile", str(tmp_path / "small.toml"))
+    assert done.returncode == 1
+    assert "is open in another program" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -3,6 +3,6 @@ select
     asset_class,
     symbol,
     bar_start,
-    'the exchange was closed on this date; the bar is kept here and left out of features' as reason
+    'the exchange was closed on this date; correct the dates of the archive or remove the bar' as reason
 from bars.market_bars
 where bar_number is null

@@ -3,15 +3,13 @@ with
 
 wanted as (
     select
-        runs.asset_class,
+        classes.asset_class,
         splits.split,
-        runs.longest_run
-    from (
-        select asset_class, max(history_bars) + 1 as longest_run
-        from features.bar_features
-        group by asset_class
-    ) as runs
+        coalesce(max(bar_features.history_bars) + 1, 0) as longest_run
+    from (select unnest($asset_classes) as asset_class) as classes
     cross join (select unnest(['train', 'validation', 'test']) as split) as splits
+    left join features.bar_features on classes.asset_class = bar_features.asset_class
+    group by all
 )
 
 select

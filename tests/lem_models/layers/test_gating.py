@@ -1,0 +1,98 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lem_models.layers.gating import GRN, Gate, GroupedLinear
+
+
+def lively(layer: nn.Module, seed: int = 0) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator))
+    return layer.double()
+
+
+def rows(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+
+
+def plain_affine(weights: dict[str, np.ndarray], name: str, x: list[float]) -> list[float]:
+    matrix, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    return [bias[o] + sum(matrix[o, i] * x[i] for i in range(len(x))) for o in range(len(bias))]
+
+
+def plain_gate(weights: dict[str, np.ndarray], name: str, x: list[float]) -> list[float]:
+    both = plain_affine(weights, name, x)
+    half = len(both) // 2
+    return [both[o] / (1 + math.exp(-both[half + o])) for o in range(half)]
+
+
+def plain_grn(layer: GRN, x: list[float]) -> list[float]:
+    """layer norm of skip + gate(affine(elu(affine(x)))), one scalar at a time."""
+    weights = {name: value.detach().numpy() for name, value in layer.named_parameters()}
+    inner = [z if z > 0 else math.exp(z) - 1 for z in plain_affine(weights, "inner", x)]
+    gated = plain_gate(weights, "gate.affine", plain_affine(weights, "outer", inner))
+    total = [s + g for s, g in zip(plain_affine(weights, "skip", x), gated, strict=True)]
+    mean = sum(total) / len(total)
+    spread = math.sqrt(sum((each - mean) ** 2 for each in total) / len(total) + 1e-5)
+    scale, shift = weights["scale"], weights["shift"]
+    return [(each - mean) / spread * scale[o] + shift[o] for o, each in enumerate(total)]
+
+
+def test_a_gate_is_an_affine_map_times_the_sigmoid_of_another():
+    gate = lively(Gate(3, 2))
+    weights = {name: value.detach().numpy() for name, value in gate.named_parameters()}
+    x = rows(4, 3)
+    for row, answer in zip(x.tolist(), gate(x).tolist(), strict=True):
+        assert answer == pytest.approx(plain_gate(weights, "affine", row), abs=1e-12)
+
+
+def test_a_gated_residual_network_equals_its_equations():
+    layer = lively(GRN(3, 4))
+    x = rows(5, 3)
+    for row, answer in zip(x.tolist(), layer(x).tolist(), strict=True):
+        assert answer == pytest.approx(plain_grn(layer, row), abs=1e-10)
+
+
+def test_a_grouped_affine_map_equals_one_map_per_group():
+    layer = lively(GroupedLinear(3, 4, 2))
+    x = rows(2, 5, 3, 4)
+    answer = layer(x)
+    for group in range(3):
+        assert torch.allclose(answer[:, :, group], x[:, :, group] @ layer.weight[group] + layer.bias[group])
+
+
+def test_the_groups_of_a_fresh_map_start_from_different_kernels():
+    weight = GroupedLinear(4, 3, 3).weight
+    for one in range(4):
+        for other in range(one):
+            assert not torch.equal(weight[one], weight[other])
+
+
+def test_a_grouped_residual_network_equals_separate_ones():
+    grouped = lively(GRN(3, 4, groups=5))
+    x = rows(2, 6, 5, 3)
+    answer = grouped(x)
+    for group in range(5):
+        own = GRN(3, 4).double()
+        with torch.no_grad():
+            for mine, theirs in (
+                (own.skip, grouped.skip),
+                (own.inner, grouped.inner),
+                (own.outer, grouped.outer),
+                (own.gate.affine, grouped.gate.affine),
+            ):
+                mine.weight.copy_(theirs.weight[group].T)
+                mine.bias.copy_(theirs.bias[group])
+            own.scale.copy_(grouped.scale[group])
+            own.shift.copy_(grouped.shift[group])
+        assert torch.allclose(answer[:, :, group], own(x[:, :, group]), atol=1e-12)
+
+
+def test_the_gradients_of_a_grouped_network_are_those_of_finite_differences():
+    layer = lively(GRN(2, 3, groups=2))
+    assert torch.autograd.gradcheck(layer, (rows(2, 2, 2).requires_grad_(),))

@@ -1,0 +1,281 @@
+import pytest
+import torch
+from builders import (
+    FREE,
+    GRID,
+    HORIZON,
+    LIMITS,
+    heads_that_answer,
+    no_context,
+    random_market,
+    rng,
+    wild_markets,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lem_models.baselines.volume_curve import VolumeCurve
+from lem_models.execution import settle
+from lem_models.heads import AllocationHeads, base_shares, modulate
+from lem_models.orders import LOT, Limits, MarketPath, OrderBatch
+
+NEVER = torch.tensor(-50.0)
+NOTHING = torch.tensor(0.0)
+EVERY_LIMIT = pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS.keys())
+
+
+def random_answers(seed: int, size: float) -> tuple[Tensor, Tensor]:
+    draw = rng(seed)
+    shape = (*GRID.shape, HORIZON)
+    return size * torch.randn(shape, generator=draw), size * torch.randn(shape, generator=draw)
+
+
+def assert_within_limits(schedule: Tensor, limits: Limits) -> None:
+    assert schedule.min() >= 0
+    assert schedule.max() <= limits.cap_in_lots
+    remaining = 1 - (schedule.cumsum(-1) - schedule)
+    due = remaining >= max(limits.floor_in_lots, LOT)
+    assert (schedule[due] >= limits.floor_in_lots).all()
+
+
+# --- money adds up ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    wild_markets(),
+    st.integers(0, 2**31),
+    st.sampled_from([0.0, 0.1, 3.0, 100.0, 1e8, 1e30]),
+    st.sampled_from(sorted(LIMITS)),
+    st.permutations(range(HORIZON)),
+)
+def test_whatever_the_network_answers_the_children_add_up_exactly(market, seed, size, name, summation):
+    limits = LIMITS[name]
+    decisions = heads_that_answer(*random_answers(seed, size), limits)(no_context(market), market)
+    for children in (decisions.path, decisions.schedule()):
+        assert (children.sum(-1) == 1).all()
+        assert (children[..., list(summation)].cumsum(-1)[..., -1] == 1).all()
+        assert_within_limits(children, limits)
+    assert ((0 <= decisions.finish_probability) & (decisions.finish_probability <= 1)).all()
+    assert (decisions.finish_probability[..., -1] == 1).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    wild_markets(with_untraded_bars=True),
+    st.integers(0, 2**31),
+    st.sampled_from([0.1, 3.0, 1e8]),
+    st.sampled_from(sorted(LIMITS)),
+)
+def test_nothing_fills_in_a_bar_without_trades_whatever_the_network_answers(market, seed, size, name):
+    limits = LIMITS[name]
+    decisions = heads_that_answer(*random_answers(seed, size), limits)(no_context(market), market)
+    schedule = decisions.schedule()
+    traded = market.volume[0] > 0
+    for children in (decisions.path, schedule):
+        assert (children[..., ~traded] == 0).all()
+        assert children.min() >= 0
+    assert decisions.path.max() <= limits.cap_in_lots
+    results = settle(schedule, market, GRID)
+    assert torch.equal(results.filled_fraction, schedule.sum(-1))
+    assert (results.filled_fraction <= 1).all()
+    if traded[-1] and limits.cap == 1:
+        assert (results.filled_fraction == 1).all()
+    assert all(torch.isfinite(values).all() for values in vars(results).values())
+
+
+@pytest.mark.parametrize("pressure", [-1e30, 1e30])
+@pytest.mark.parametrize("cap", [0.10, 1 / 12, 0.25])
+def test_a_cap_is_a_cap_in_every_bar_and_the_last_one_too(cap, pressure):
+    limits = Limits(horizon=HORIZON, cap=cap)
+    market = random_market(3)
+    for finish in (NEVER, -NEVER):
+        schedule = heads_that_answer(torch.tensor(pressure), finish, limits)(no_context(market), market).schedule()
+        assert schedule.max() <= cap + LOT
+        assert (schedule.sum(-1) == 1).all()
+
+
+@pytest.mark.parametrize("cap", [0.10, 1 / 12])
+def test_a_cap_is_a_cap_in_the_last_bar_after_bars_without_trades(cap):
+    limits = Limits(horizon=HORIZON, cap=cap)
+    market = random_market(3)
+    market.volume[:, 2:8] = 0
+    schedule = heads_that_answer(NOTHING, NEVER, limits)(no_context(market), market).schedule()
+    assert schedule.max() <= limits.cap_in_lots
+
+
+# --- the base curve -----------------------------------------------------------------------------------------------
+
+
+def untouched(market: MarketPath, limits: Limits = FREE) -> Tensor:
+    return heads_that_answer(NOTHING, NEVER, limits)(no_context(market), market).schedule()
+
+
+@pytest.mark.parametrize("cap", [1.0, 0.3, 0.10, 1 / 12])
+def test_without_a_shift_twap_orders_trade_equal_slices(cap):
+    schedule = untouched(random_market(20), Limits(horizon=HORIZON, cap=cap))
+    against_twap = schedule[:, ~GRID.is_vwap[:, 0, 0]]
+    assert (against_twap - 1 / HORIZON).abs().max() < 16 * LOT
+
+
+def test_without_a_shift_vwap_orders_trade_the_expected_volume_curve():
+    market = random_market(20)
+    against_vwap = untouched(market)[:, GRID.is_vwap[:, 0, 0]]
+    curve = market.expected_volume / market.expected_volume.sum(1, keepdim=True)
+    assert (against_vwap - curve[:, None, None]).abs().max() < 16 * LOT
+    baseline = VolumeCurve(FREE).schedule(OrderBatch(torch.zeros(20, 1, 1), market))
+    assert (against_vwap - baseline[:, GRID.is_vwap[:, 0, 0]]).abs().max() < 16 * LOT
+
+
+def test_the_shares_of_the_base_curve_are_parts_of_what_is_still_to_come():
+    market = random_market(5)
+    shares = base_shares(market, GRID)
+    assert (shares[..., -1] == 1).all()
+    for scenario in range(len(GRID.side)):
+        expected = market.expected_volume if GRID.is_vwap[scenario] else torch.ones(5, HORIZON)
+        for step in range(HORIZON):
+            share = expected[:, step] / expected[:, step:].sum(1)
+            assert torch.allclose(shares[:, scenario, 0, step], share, rtol=1e-5)
+
+
+@given(st.floats(0, 1), st.floats(-1e6, 1e6), st.floats(0, 1), st.floats(0, 1))
+def test_a_shift_moves_a_child_within_its_interval_and_towards_its_sign(base, shift, one, other):
+    lo, hi = (torch.floor(torch.tensor(each) / LOT) * LOT for each in sorted([one, other]))
+    child = torch.tensor(base).clamp(lo, hi)
+    moved = modulate(child, torch.tensor(shift), lo, hi)
+    assert lo <= moved <= hi
+    assert moved % LOT == 0
+    tolerance = 1e-4 * (hi - lo) + 2 * LOT
+    if shift <= 0:
+        assert moved <= child + tolerance
+    if shift >= 0:
+        assert moved >= child - tolerance
+
+
+def test_a_shift_has_a_gradient():
+    shift = torch.zeros(3, requires_grad=True)
+    children = modulate(torch.tensor([0.1, 0.5, 0.9]), shift, torch.tensor(0.0), torch.tensor(1.0))
+    children.sum().backward()
+    assert shift.grad.tolist() == pytest.approx([0.09, 0.25, 0.09], abs=1e-4)
+
+
+# --- finishing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bar", range(1, HORIZON + 1))
+def test_an_order_can_finish_in_any_bar(bar):
+    finish = torch.where(torch.arange(1, HORIZON + 1) >= bar, 50.0, -50.0)
+    market = random_market(4)
+    schedule = heads_that_answer(NOTHING, finish)(no_context(market), market).schedule()
+    assert (schedule[..., :bar] > 0).all()
+    assert (schedule[..., bar:] == 0).all()
+    completion = settle(schedule, market, GRID).completion_bar
+    assert (completion == GRID.minimum_duration.clamp_min(bar)).all()
+
+
+@pytest.mark.parametrize("bar", range(1, HORIZON + 1))
+def test_an_order_under_a_cap_finishes_as_soon_as_the_rest_fits_the_cap(bar):
+    limits = Limits(horizon=HORIZON, cap=0.25)
+    finish = torch.where(torch.arange(1, HORIZON + 1) >= bar, 50.0, -50.0)
+    market = random_market(4)
+    schedule = heads_that_answer(torch.tensor(1e30), finish, limits)(no_context(market), market).schedule()
+    assert schedule.max() <= limits.cap_in_lots
+    assert (settle(schedule, market, GRID).completion_bar == GRID.minimum_duration.clamp_min(max(bar, 4))).all()
+
+
+@EVERY_LIMIT
+def test_an_order_that_never_chooses_to_finish_is_finished_by_the_last_bar(limits):
+    market = random_market(4)
+    decisions = heads_that_answer(torch.tensor(-1e30), NEVER, limits)(no_context(market), market)
+    assert (decisions.path.sum(-1) == 1).all()
+    if limits.floor == 0:
+        assert (settle(decisions.schedule(), market, GRID).completion_bar == HORIZON).all()
+
+
+# --- one network per order, or one for all ------------------------------------------------------------------------
+
+
+def random_heads(independent: bool, seed: int = 0) -> AllocationHeads:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        heads = AllocationHeads(GRID, FREE, context=5, width=6, independent=independent)
+        with torch.no_grad():
+            for weight in heads.parameters():
+                weight.normal_()
+    return heads
+
+
+def test_independent_heads_with_equal_weights_decide_as_a_shared_one():
+    shared, independent = random_heads(independent=False), random_heads(independent=True)
+    with torch.no_grad():
+        for name, weight in independent.named_parameters():
+            weight.copy_(shared.get_parameter(name).expand_as(weight))
+    market = random_market(4, untraded=0.1)
+    context = torch.randn(4, HORIZON, 5, generator=rng(1))
+    one, other = shared(context, market), independent(context, market)
+    assert torch.allclose(one.path, other.path, atol=1e-4)
+    assert torch.allclose(one.finish_probability, other.finish_probability, atol=1e-4)
+
+
+def test_independent_heads_do_not_share_a_weight():
+    heads = random_heads(independent=True)
+    market = random_market(4)
+    context = torch.randn(4, HORIZON, 5, generator=rng(1))
+    before = heads(context, market)
+    scenario, duration = 3, 6
+    with torch.no_grad():
+        heads.out.weight[scenario * HORIZON + duration] += 1
+    after = heads(context, market)
+    same = torch.ones(GRID.shape, dtype=torch.bool)
+    same[scenario, duration] = False
+    assert torch.equal(before.path[:, same], after.path[:, same])
+    assert not torch.equal(before.path[:, ~same], after.path[:, ~same])
+
+
+@pytest.mark.parametrize("independent", [True, False])
+def test_no_two_orders_of_fresh_heads_decide_alike(independent):
+    torch.manual_seed(0)
+    heads = AllocationHeads(GRID, FREE, context=5, width=6, independent=independent)
+    market = random_market(4)
+    probability = heads(torch.randn(4, HORIZON, 5, generator=rng(1)), market).finish_probability
+    by_order = probability.permute(1, 2, 0, 3).reshape(8 * HORIZON, -1)
+    differences = torch.cdist(by_order, by_order, p=1) + torch.eye(8 * HORIZON)
+    assert differences.min() > 0
+
+
+def test_the_state_of_an_order_is_free_of_the_scale_of_prices():
+    heads = random_heads(independent=False)
+    market = random_market(4)
+    context = torch.randn(4, HORIZON, 5, generator=rng(1))
+    in_other_currency = MarketPath(
+        64 * market.arrival,
+        64 * market.price,
+        64 * market.close,
+        market.volume,
+        market.volatility,
+        market.expected_volume,
+    )
+    assert torch.equal(heads(context, market).path, heads(context, in_other_currency).path)
+
+
+def test_the_two_sides_see_mirrored_gaps():
+    """With equal codes, a sell in a falling market decides as a buy in a market that rises as far."""
+    heads = random_heads(independent=False)
+    with torch.no_grad():
+        heads.order_code[4:] = heads.order_code[:4]
+    market = random_market(4)
+    mirrored = MarketPath(
+        market.arrival,
+        2 * market.arrival[:, None] - market.price,
+        2 * market.arrival[:, None] - market.close,
+        market.volume,
+        market.volatility,
+        market.expected_volume,
+    )
+    context = torch.randn(4, HORIZON, 5, generator=rng(1))
+    quantity = [0, 2]  # notional orders average inverse prices, which do not mirror
+    assert not GRID.is_notional[quantity].any()
+    buys = heads(context, market).path[:, quantity]
+    sells = heads(context, mirrored).path[:, [4 + s for s in quantity]]
+    assert torch.allclose(buys, sells, atol=1e-3)

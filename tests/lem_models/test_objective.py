@@ -1,0 +1,86 @@
+import pytest
+import torch
+from builders import FREE, GRID, HORIZON, LIMITS, heads_that_answer, no_context, random_market, rng
+
+from lem_models.execution import expected_slippage, settle
+from lem_models.heads import Decisions
+from lem_models.objective import mean_dispersion
+from lem_models.orders import Limits, MarketPath
+
+
+def hard_decisions(market: MarketPath, limits: Limits, seed: int = 0) -> Decisions:
+    """Decisions of a network that is certain in every bar: finish probabilities are zero or one."""
+    draw = rng(seed)
+    shape = (*GRID.shape, HORIZON)
+    desired = 2 * torch.randn(shape, generator=draw)
+    finish = torch.where(torch.rand(shape, generator=draw) < 0.15, 1000.0, -1000.0)
+    return heads_that_answer(desired, finish, limits)(no_context(market), market)
+
+
+def assert_loss_is_metric(decisions: Decisions, market: MarketPath) -> None:
+    assert ((decisions.finish_probability == 0) | (decisions.finish_probability == 1)).all()
+    mean, second = expected_slippage(decisions.path, decisions.finish_probability, market, GRID)
+    settled = settle(decisions.schedule(), market, GRID).slippage_bps
+    assert torch.allclose(mean, settled, atol=0.01)
+    sigma = (market.volatility[:, 0] * 1e4)[:, None, None]
+    for risk_aversion in (0.0, 0.1, 2.0):
+        loss = mean_dispersion(decisions, market, GRID, risk_aversion)
+        expected = (settled / sigma + risk_aversion * (settled / sigma).square()).mean()
+        assert loss.item() == pytest.approx(expected.item(), abs=1e-4)
+    assert torch.allclose(second, settled.square(), atol=0.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["free", "cap of 0.10", "cap of exactly one twelfth"])
+def test_the_loss_of_a_certain_decision_is_the_metric(name):
+    market = random_market(30, seed=1)
+    assert_loss_is_metric(hard_decisions(market, LIMITS[name]), market)
+
+
+def test_the_loss_of_a_certain_decision_is_the_metric_where_bars_do_not_trade():
+    market = random_market(30, seed=1, untraded=0.3)
+    market.volume[:, -1] = 1.0
+    assert_loss_is_metric(hard_decisions(market, FREE), market)
+
+
+def test_the_loss_of_a_certain_decision_is_the_metric_where_a_floor_completes_the_order():
+    market = random_market(30, seed=1)
+    assert_loss_is_metric(hard_decisions(market, LIMITS["large floor"]), market)
+
+
+def test_the_loss_of_a_certain_decision_is_the_metric_where_the_last_bar_does_not_trade():
+    market = random_market(30, seed=1)
+    market.volume[:, -1] = 0
+    assert_loss_is_metric(hard_decisions(market, FREE), market)
+
+
+def test_nothing_after_a_certain_completion_enters_the_loss():
+    market = random_market(30, seed=2)
+    finish = torch.where(torch.arange(HORIZON) >= 4, 1000.0, -1000.0)
+    decisions = heads_that_answer(torch.tensor(0.0), finish)(no_context(market), market)
+    mean, _ = expected_slippage(decisions.path, decisions.finish_probability, market, GRID)
+    market.price[:, 5:] *= 3
+    after, _ = expected_slippage(decisions.path, decisions.finish_probability, market, GRID)
+    assert torch.equal(mean[..., :5], after[..., :5])
+    assert not torch.equal(mean[..., 5:], after[..., 5:])
+
+
+def test_cost_is_counted_in_volatilities_of_one_bar():
+    market = random_market(30, seed=3)
+    decisions = hard_decisions(market, FREE)
+    loss = mean_dispersion(decisions, market, GRID, risk_aversion=0.0)
+    market.volatility = 4 * market.volatility
+    assert mean_dispersion(decisions, market, GRID, risk_aversion=0.0).item() == pytest.approx(
+        loss.item() / 4, rel=1e-5
+    )
+
+
+def test_aversion_to_risk_weighs_squared_cost_and_so_the_risk_of_finishing_at_chance():
+    market = random_market(30, seed=3)
+    decisions = heads_that_answer(torch.tensor(0.0), torch.tensor(-1.0))(no_context(market), market)
+    mean, second = expected_slippage(decisions.path, decisions.finish_probability, market, GRID)
+    sigma = (market.volatility[:, 0] * 1e4)[:, None, None]
+    assert (second > mean.square()).float().mean() > 0.9
+    for risk_aversion in (0.0, 0.1, 2.0):
+        loss = mean_dispersion(decisions, market, GRID, risk_aversion)
+        expected = (mean / sigma + risk_aversion * second / sigma.square()).mean()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -1,0 +1,178 @@
+"""Profiles, the environment over them, and what a user is told about a wrong value."""
+
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from lem_models.orders import Limits
+from lem_pipeline.errors import ConfigurationError
+from lem_pipeline.settings import PROFILES, ArchiveSource, Settings, settings
+
+OWN = """
+profile = "mine"
+home = "elsewhere"
+
+[models]
+everything = ["crypto", "dow"]
+
+[crypto]
+instruments = ["BTC/USDT"]
+start = "2024-01-01"
+bars = { source = "archive", path = "bars.parquet" }
+
+[dow]
+instruments = ["AAPL"]
+start = "2020-01-01"
+end = "2024-01-01"
+bars = { source = "yfinance" }
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """No setting of this machine, and none remembered from an earlier test."""
+    for name in [name for name in os.environ if name.startswith("LEM_") and name != "LEM_SHARED_DATA"]:
+        monkeypatch.delenv(name)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def chosen(monkeypatch, **environment: str) -> Settings:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return settings()
+
+
+def complaint(monkeypatch, **environment: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        chosen(monkeypatch, **environment)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("*.toml")))
+def test_each_packaged_profile_loads(monkeypatch, name):
+    profile = chosen(monkeypatch, LEM_PROFILE=name)
+    assert profile.profile == name
+    assert profile.home == Path("var") / name
+    assert profile.warehouse == Path("var") / name / "warehouse.duckdb"
+    assert {asset_class for classes in profile.models.values() for asset_class in classes} == {"crypto", "dow"}
+    assert profile.market("dow") is profile.dow
+    Limits(horizon=profile.model.horizon, floor=profile.model.floor, cap=profile.model.cap)
+
+
+def test_the_demo_on_simulated_bars_is_the_default():
+    assert settings().profile == "demo"
+    assert settings().crypto.bars.source == settings().dow.bars.source == "simulated"
+
+
+def test_settings_are_read_once():
+    assert settings() is settings()
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "."])
+def test_an_unknown_profile_is_told_which_there_are(monkeypatch, name):
+    assert complaint(monkeypatch, LEM_PROFILE=name) == (
+        f"LEM_PROFILE is {name!r}; it must be one of archive, demo, live, or the path of a TOML file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "parts"),
+    [
+        ("LEM_TRAINING__MAX_EPOCHS", "many", ["training.max_epochs", "valid integer"]),
+        ("LEM_SPLITS__TRAIN", "1.5", ["splits.train", "less than 1"]),
+        ("LEM_CRYPTO__START", "yesterday", ["crypto.start", "date"]),
+        ("LEM_CRYPTO__BARS__SOURCE", "bloomberg", ["crypto.bars", "bloomberg", "'simulated'", "'archive'"]),
+        ("LEM_DOW__INSTRUMENTS", '"AAPL"', ["dow.instruments", "valid list"]),
+        ("LEM_MODELS", '{"lem": ["forex"]}', ["models.lem", "'crypto' or 'dow'"]),
+        ("LEM_MODEL__HORIZON", "soon", ["model.horizon", "valid integer"]),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_sentence(monkeypatch, variable, value, parts):
+    sentence = complaint(monkeypatch, **{variable: value})
+    assert sentence.startswith(f"profile {PROFILES / 'demo.toml'} has wrong settings: ")
+    assert all(part in sentence for part in parts), sentence
+
+
+def test_an_order_that_its_cap_cannot_fill_is_explained(monkeypatch):
+    sentence = complaint(monkeypatch, LEM_MODEL__CAP="0.05")
+    assert "model: " in sentence
+    assert "12 bars at a cap of 0.05 fill only 0.6 of the order" in sentence
+    assert "raise the cap to 0.0833 or allow 20 bars" in sentence
+
+
+def test_a_cap_that_just_fills_the_order_is_fine(monkeypatch):
+    assert chosen(monkeypatch, LEM_MODEL__CAP="0.05", LEM_MODEL__HORIZON="20").model.cap == 0.05
+
+
+def test_the_environment_wins_over_the_profile(monkeypatch):
+    environment = {
+        "LEM_TRAINING__MAX_EPOCHS": "3",
+        "LEM_HOME": "/tmp/elsewhere",
+        "LEM_CRYPTO__END": "2024-06-01",
+        "LEM_CRYPTO__INSTRUMENTS": '["BTC/USDT"]',
+    }
+    profile = chosen(monkeypatch, **environment)
+    assert profile.training.max_epochs == 3
+    assert profile.home == Path("/tmp/elsewhere")
+    assert (profile.crypto.start, profile.crypto.end) == (date(2024, 1, 1), date(2024, 6, 1))
+    assert profile.crypto.instruments == ["BTC/USDT"]
+    assert profile.model.lookback == 24, "what the environment does not name stays as in the profile"
+
+
+def test_the_path_of_an_archive_may_come_from_the_environment(monkeypatch):
+    profile = chosen(monkeypatch, LEM_PROFILE="archive", LEM_DOW__BARS__PATH="/data/dow.csv")
+    assert isinstance(profile.dow.bars, ArchiveSource)
+    assert (profile.dow.bars.path, profile.dow.bars.price_basis) == ("/data/dow.csv", "split_adjusted")
+
+
+def test_a_toml_file_of_ones_own_is_a_profile(monkeypatch, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(OWN)
+    profile = chosen(monkeypatch, LEM_PROFILE=str(own), LEM_TRAINING__SEED="5")
+    assert profile.models == {"everything": ["crypto", "dow"]}
+    assert profile.reports == Path("elsewhere/reports")
+    assert profile.crypto.bars == ArchiveSource(source="archive", path="bars.parquet")
+    assert profile.crypto.end is None
+    assert profile.training.seed == 5
+    assert profile.model.lookback == 48, "what the file leaves out has its default"
+
+
+def test_what_a_toml_file_lacks_or_has_too_much_is_named(monkeypatch, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(OWN.replace("[models]", "colour = 'blue'\n[models]").replace('start = "2020-01-01"\n', ""))
+    sentence = complaint(monkeypatch, LEM_PROFILE=str(own))
+    assert sentence.startswith(f"profile {own} has wrong settings: ")
+    assert "dow.start: Field required" in sentence
+    assert "colour: Extra inputs are not permitted" in sentence
+
+
+def test_the_profile_is_called_what_chose_it(monkeypatch, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text(OWN)
+    assert chosen(monkeypatch, LEM_PROFILE=str(own)).profile == str(own)
+
+
+@pytest.mark.parametrize("variable", ["LEM_MODEL__LOKBACK", "LEM_TRAINING__EPOCHS", "LEM_CRYPTO__STOP"])
+def test_a_misspelt_setting_of_a_section_is_named(monkeypatch, variable):
+    section, name = variable.removeprefix("LEM_").lower().split("__")
+    assert f"{section}.{name}" in complaint(monkeypatch, **{variable: "5"})
+
+
+def test_a_profile_that_is_no_toml_is_explained(monkeypatch, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text("[models\n")
+    assert str(own) in complaint(monkeypatch, LEM_PROFILE=str(own))
+
+
+def test_a_list_that_is_not_written_as_json_is_explained(monkeypatch):
+    assert "crypto" in complaint(monkeypatch, LEM_CRYPTO__INSTRUMENTS="BTC/USDT")
+
+
+@pytest.mark.parametrize(("variable", "value"), [("LEM_SPLITS__TRAIN", "0.9"), ("LEM_CRYPTO__START", "2030-01-01")])
+def test_settings_that_contradict_each_other_are_explained(monkeypatch, variable, value):
+    assert complaint(monkeypatch, **{variable: value})

@@ -1,0 +1,227 @@
+"""Every check passes on a sound warehouse and finds, with a reason, what was broken on purpose."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from warehouses import PARAMETERS, build, daily, execute, hourly, read, run
+
+from lem_pipeline.sql_assets import SQL, check_result, sql_files
+from lem_pipeline.storage import Warehouse
+
+LOOKBACK, HORIZON = PARAMETERS["lookback"], PARAMETERS["horizon"]
+CHECKS = {f"{file.table}: {file.path.stem}": file for file in sql_files("checks")}
+A_BAR = "symbol = 'BTC/USDT' and bar_start = timestamptz '2024-01-15 00:00:00+00'"
+PRICES = "bars.market_bars: prices_are_positive_and_ordered"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    build(folder, hourly(600), daily(320))
+    return folder
+
+
+@pytest.fixture
+def warehouse(sound, tmp_path) -> Warehouse:
+    """A copy of the sound warehouse, to be broken."""
+    shutil.copy(sound / "warehouse.duckdb", tmp_path)
+    return Warehouse(path=str(tmp_path / "warehouse.duckdb"))
+
+
+def offending(warehouse: Warehouse, check: str) -> pd.DataFrame:
+    file = CHECKS[check]
+    return read(warehouse, file.text, **file.bind(PARAMETERS))
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What breaks a check, and what the check then says."""
+
+    check: str
+    statement: str
+    reason: str
+    rows: int
+
+
+DAMAGES = {
+    "a bar that has not ended": Damage(
+        "bars.market_bars: no_bar_from_the_future",
+        f"update bars.market_bars set bar_end = now() + interval 1 minute where {A_BAR}",
+        "the bar ends in the future, so it is not final; check the clock and the archive's time zone",
+        1,
+    ),
+    "a missing price": Damage(
+        PRICES, f"update bars.market_bars set close = null where {A_BAR}", "a price or the volume is missing", 1
+    ),
+    "a missing volume": Damage(
+        PRICES, f"update bars.market_bars set volume = null where {A_BAR}", "a price or the volume is missing", 1
+    ),
+    "a price of zero": Damage(
+        PRICES, f"update bars.market_bars set low = 0 where {A_BAR}", "a price is not positive", 1
+    ),
+    "a negative price": Damage(
+        PRICES, f"update bars.market_bars set open = -1 where {A_BAR}", "a price is not positive", 1
+    ),
+    "a negative volume": Damage(
+        PRICES, f"update bars.market_bars set volume = -1 where {A_BAR}", "the volume is negative", 1
+    ),
+    "a high below the close": Damage(
+        PRICES,
+        f"update bars.market_bars set high = close * 0.999 where {A_BAR}",
+        "high is not the highest price or low not the lowest",
+        1,
+    ),
+    "a low above the open": Damage(
+        PRICES,
+        f"update bars.market_bars set low = least(open, close) * 1.0001 where {A_BAR}",
+        "high is not the highest price or low not the lowest",
+        1,
+    ),
+    "a bar stored three times": Damage(
+        "bars.market_bars: one_row_per_bar",
+        f"insert into bars.market_bars select market_bars.* from bars.market_bars, range(2) where {A_BAR}",
+        "the bar is stored 3 times; ingest its month again with refetch",
+        1,
+    ),
+    "a daily bar without session": Damage(
+        "bars.market_bars: daily_bars_fall_on_sessions",
+        "update bars.market_bars set bar_number = null "
+        "where symbol = 'AAPL' and bar_start in ('2022-03-01', '2022-03-02')",
+        "the exchange was closed on this date",
+        2,
+    ),
+    "features stored twice": Damage(
+        "features.bar_features: one_row_per_bar",
+        f"insert into features.bar_features select * from features.bar_features where {A_BAR}",
+        "the bar has 2 rows of features",
+        1,
+    ),
+    "an infinite feature": Damage(
+        "features.bar_features: features_are_finite",
+        f"update features.bar_features set return_4 = 'inf' where {A_BAR}",
+        "return_4 is inf; guard its division or logarithm",
+        1,
+    ),
+    "features that are no numbers": Damage(
+        "features.bar_features: features_are_finite",
+        f"update features.bar_features set bar_range = 'nan', hour_sin = 'nan' where {A_BAR}",
+        "is nan; guard its division or logarithm",
+        2,
+    ),
+    "a null in a complete row": Damage(
+        "features.bar_features: features_are_finite",
+        f"update features.bar_features set volume_trend = null where {A_BAR}",
+        "volume_trend is null; guard its division or logarithm",
+        1,
+    ),
+    "no window to test on": Damage(
+        "windows.order_windows: every_split_has_windows",
+        "delete from windows.order_windows where asset_class = 'dow' and split = 'test'",
+        "no order window of dow fits the test split: a window spans 11 bars after 48 of history, "
+        "and the longest unbroken run has 320; ingest a longer period, or shorten lookback or horizon",
+        1,
+    ),
+    "no window at all": Damage(
+        "windows.order_windows: every_split_has_windows",
+        "delete from windows.order_windows where asset_class = 'crypto'",
+        "no order window of crypto fits the ",
+        3,
+    ),
+    "a validation window at the end of training": Damage(
+        "windows.order_windows: splits_share_no_bar",
+        "insert into windows.order_windows select * replace ('validation' as split) from windows.order_windows "
+        "where asset_class = 'crypto' and split = 'train' order by bar_number desc limit 1",
+        "the last bar of train lies in a window of validation",
+        1,
+    ),
+    "a test window whose lookback reaches into validation": Damage(
+        "windows.order_windows: splits_share_no_bar",
+        "update windows.order_windows set bar_number = bar_number - 1 where asset_class = 'dow' and split = 'test'",
+        "the last bar of validation lies in a window of test",
+        1,
+    ),
+    "a bar that is missing": Damage(
+        "windows.order_windows: windows_never_straddle_a_gap_or_split",
+        f"delete from bars.market_bars where {A_BAR}",
+        "a bar is missing inside the window",
+        LOOKBACK + HORIZON - 1,
+    ),
+    "a split": Damage(
+        "windows.order_windows: windows_never_straddle_a_gap_or_split",
+        f"update bars.market_bars set split_ratio = 2 where {A_BAR}",
+        "a split falls inside the window",
+        LOOKBACK + HORIZON - 2,
+    ),
+}
+
+
+def test_every_check_has_a_damage_that_it_must_find():
+    assert {damage.check for damage in DAMAGES.values()} == set(CHECKS)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_sound_warehouse_passes(sound, check):
+    assert offending(Warehouse(path=str(sound / "warehouse.duckdb")), check).empty
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damage_is_found_and_explained(warehouse, name):
+    damage = DAMAGES[name]
+    execute(warehouse, damage.statement)
+    found = offending(warehouse, damage.check)
+    assert len(found) == damage.rows
+    assert found["reason"].str.contains(damage.reason, regex=False).all()
+    assert "asset_class" in found.columns
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_check_is_named_as_a_claim_and_says_it_in_its_first_line(check):
+    file = CHECKS[check]
+    assert file.text.startswith("-- ") and file.description.endswith(".")
+    assert "_" in file.path.stem and file.path.stem == file.path.stem.lower()
+    assert "reason" in [column.alias_or_name for column in file.parsed.selects]
+    assert (SQL / f"{file.table.replace('.', '/')}.sql").exists()
+
+
+def test_the_first_reason_is_what_a_failed_check_says(warehouse):
+    damage = DAMAGES["a bar that is missing"]
+    execute(warehouse, damage.statement)
+    examples = offending(warehouse, damage.check).to_dict("records")
+    failed = check_result(len(examples), examples[:10])
+    assert not failed.passed
+    assert failed.description == f"{damage.reason} ({damage.rows} rows offend)"
+    assert failed.metadata["offending_rows"].value == damage.rows
+    assert len(failed.metadata["examples"].records) == 10
+    assert check_result(0, []).passed
+
+
+def test_a_bar_on_a_closed_date_is_reported_from_its_raw_row_on(tmp_path):
+    bars = daily(320, ["AAPL"])
+    saturday = bars.head(1).assign(bar_start=pd.Timestamp("2022-01-08", tz="UTC"))
+    warehouse = build(tmp_path, dow=pd.concat([bars, saturday]))
+    found = offending(warehouse, "bars.market_bars: daily_bars_fall_on_sessions")
+    assert found["bar_start"].tolist() == saturday["bar_start"].tolist()
+    assert len(read(warehouse, "from features.bar_features")) == len(bars)
+
+
+def test_a_silent_bar_breaks_no_check(tmp_path):
+    bars = hourly(600, ["BTC/USDT"])
+    bars.loc[300:302, ["volume", "notional", "taker_buy_volume"]] = 0.0
+    warehouse = build(tmp_path, bars)
+    assert all(offending(warehouse, check).empty for check in CHECKS)
+
+
+@pytest.mark.parametrize("column", ["high", "volume"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_price_or_volume_that_is_no_number_is_found(warehouse, column, value):
+    execute(warehouse, f"update bars.market_bars set {column} = '{value}' where {A_BAR}")
+    assert len(offending(warehouse, PRICES)) == 1
+
+
+def test_an_asset_class_without_any_feature_has_no_windows_either(warehouse):
+    execute(warehouse, "delete from features.bar_features where asset_class = 'dow'")
+    run(warehouse, schemas=["windows"])
+    assert set(offending(warehouse, "windows.order_windows: every_split_has_windows")["asset_class"]) == {"dow"}
