@@ -157,6 +157,15 @@ def test_a_period_extended_into_the_past_is_fetched_from_its_beginning(listing, 
     assert same(stored(warehouse), sorted_raw(listing))
 
 
+def test_a_month_between_two_fetched_ones_is_fetched(listing, warehouse):
+    venue = Venue(listing)
+    hours = [START + timedelta(hours=h) for h in (0, 10, 30)]
+    take(venue, warehouse, start=hours[0], end=hours[1])
+    take(venue, warehouse, start=hours[2])
+    take(venue, warehouse)
+    assert same(stored(warehouse), sorted_raw(listing))
+
+
 def market(start: date, end: date | None = None) -> MarketSettings:
     return MarketSettings(bars=SimulatedSource(source="simulated"), instruments=["BTC/USDT"], start=start, end=end)
 

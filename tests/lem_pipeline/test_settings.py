@@ -102,7 +102,7 @@ def test_an_order_that_its_cap_cannot_fill_is_explained(monkeypatch):
     sentence = complaint(monkeypatch, LEM_MODEL__CAP="0.05")
     assert "model: " in sentence
     assert "12 bars at a cap of 0.05 fill only 0.6 of the order" in sentence
-    assert "raise the cap to 0.0833 or allow 20 bars" in sentence
+    assert "raise the cap to 0.0834 or allow 20 bars" in sentence
 
 
 def test_a_cap_that_just_fills_the_order_is_fine(monkeypatch):

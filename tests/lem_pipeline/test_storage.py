@@ -136,13 +136,6 @@ def test_tables_are_known_by_schema_and_name(warehouse):
     assert not warehouse.has_table("bars.notes")
 
 
-def test_the_last_bar_of_each_symbol_is_looked_for_in_the_period_alone(warehouse):
-    starts = [datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3, 9)]
-    assert warehouse.last_bars("raw.bars", starts[0], starts[-1]) == {}
-    warehouse.write_table("raw.bars", pa.table({"symbol": ["A", "A", "B", "A"], "bar_start": starts}))
-    assert warehouse.last_bars("raw.bars", starts[0], starts[-1]) == {"A": starts[1], "B": starts[2]}
-
-
 def test_four_processes_that_write_at_once_all_succeed_and_lose_nothing(warehouse):
     names = [f"writer {number}" for number in range(4)]
     command = [sys.executable, "-c", WRITERS, warehouse.path, *names]

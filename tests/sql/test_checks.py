@@ -210,7 +210,7 @@ def test_a_bar_on_a_closed_date_is_reported_from_its_raw_row_on(tmp_path):
 def test_a_silent_bar_breaks_no_check(tmp_path):
     bars = hourly(600, ["BTC/USDT"])
     bars.loc[300:302, ["volume", "notional", "taker_buy_volume"]] = 0.0
-    warehouse = build(tmp_path, bars)
+    warehouse = build(tmp_path, bars, daily(320))
     assert all(offending(warehouse, check).empty for check in CHECKS)
 
 
