@@ -144,12 +144,12 @@ def test_every_strategy_has_a_name_of_its_own_kind():
 
 @EVERY_FUTURE
 def test_a_child_order_is_blind_to_its_own_bar_and_later_ones(strategy, volumes: Volumes):
-    assert_blind_to_the_future(strategy, random_orders(100), volumes)
+    assert_blind_to_the_future(strategy, random_orders(50), volumes)
 
 
 @EVERY_FUTURE
 def test_deciding_step_by_step_gives_the_schedule_decided_at_once(strategy, volumes: Volumes):
-    orders = random_orders(100, seed=30)
+    orders = random_orders(50, seed=30)
     steps = [
         strategy.schedule(overwritten_from(orders, step, seed=step, volumes=volumes))[..., step]
         for step in range(HORIZON)
