@@ -149,8 +149,8 @@ def settle(schedule: Tensor, market: MarketPath, grid: OrderGrid) -> OrderResult
     completion = torch.where(filled < 1 - ROUNDING, grid.horizon, completion)
     realised = running.gather(-1, completion[..., None] - 1)[..., 0]
     side = grid.side[..., 0].to(schedule.device)
-    fill = average_fill_price(schedule.cumsum(-1)[..., -1:], _fill_sums(schedule, market, grid)[..., -1:], market, grid)
-    fill = fill[..., 0]
+    sums = (schedule * relative_price(market, grid)).sum(dim=-1, keepdim=True)
+    fill = average_fill_price(filled[..., None], sums, market, grid)[..., 0]
     return OrderResults(
         slippage_bps=slippage_bps(side, fill, realised),
         fixed_window_slippage_bps=slippage_bps(side, fill, running[..., -1]),
@@ -169,10 +169,6 @@ def relative_price(market: MarketPath, grid: OrderGrid) -> Tensor:
     traded = market.volume > 0
     ratio = torch.where(traded, market.price / market.arrival[:, None], 1.0)[:, None, None]
     return torch.where(grid.is_notional.to(ratio.device), 1 / ratio - 1, ratio - 1)
-
-
-def _fill_sums(schedule: Tensor, market: MarketPath, grid: OrderGrid) -> Tensor:
-    return (schedule * relative_price(market, grid)).cumsum(-1)
 
 
 def average_fill_price(filled: Tensor, sums: Tensor, market: MarketPath, grid: OrderGrid) -> Tensor:
@@ -212,7 +208,7 @@ def expected_slippage(
     closing = 1 - executed
     # What the last bar cannot take stays unfilled; the order ends there all the same.
     closing = torch.cat([closing[..., :-1], path[..., -1:]], dim=-1)
-    sums = _fill_sums(path, market, grid) + (closing - path) * price
+    sums = (path * price).cumsum(-1) + (closing - path) * price
     fill = average_fill_price(executed + closing, sums, market, grid)
     slippage = slippage_bps(grid.side.to(path.device), fill, benchmark_on_finish(market, grid))
     survival = torch.cumprod(1 - finish_probability, dim=-1)

@@ -135,7 +135,7 @@ class AllocationHeads(nn.Module):
     def _decide(self, from_context: Tensor, state: Tensor, step: int) -> tuple[Tensor, Tensor]:
         batch, *grid = state.shape[:-1]
         groups = self.from_state.weight.shape[0]
-        rows = state.reshape(batch, -1, groups, N_STATE) if groups > 1 else state.reshape(batch, -1, 1, N_STATE)
+        rows = state.reshape(batch, -1, groups, N_STATE)
         code = self.order_code[:, :, step].reshape(1, *rows.shape[1:3], -1)
         x = F.silu(self.from_state(rows) + from_context[:, None] + code)
         x = F.silu(self.hidden(x))
