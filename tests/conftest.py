@@ -2,13 +2,9 @@
 
 import os
 import socket
-import sys
 from pathlib import Path
 
 import pytest
-
-# Test files are imported by path, which leaves their helpers out of reach.
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
