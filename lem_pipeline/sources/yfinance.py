@@ -137,7 +137,8 @@ def _yahoo_session(api_url: str | None) -> Any:
 
 def _first_session_date(moment: datetime) -> date:
     """The earliest session whose label, midnight UTC of its date, is not before ``moment``."""
-    return pd.Timestamp(moment).ceil("D").date()
+    label: date = pd.Timestamp(moment).ceil("D").date()
+    return label
 
 
 def _is_rightly_empty(ticker: Any, error: Any, first: date, last: date) -> bool:
