@@ -202,7 +202,7 @@ CRYPTO_BARS = '{{ source = "simulated", origin = "2024-01-01" }}'
             "has no bar of BTC/USDT, ETH/USDT between 2023-01-01 and 2023-06-01",
         ),
         ("lookback = 8", "lookback = 3000", "a window spans 3011 bars"),
-        (CRYPTO_BARS, '{{ source = "ccxt", api_url = "http://127.0.0.1:9" }}', "cannot be reached"),
+        (CRYPTO_BARS, '{{ source = "ccxt", api_url = "http://127.0.0.1:9" }}', "could not be reached"),
         ("max_epochs = 2", "max_epoch = 2", "training.max_epoch"),
     ],
     ids=["cap", "archive", "symbol", "period", "horizon", "venue", "misspelt"],
