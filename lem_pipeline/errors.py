@@ -17,6 +17,10 @@ class EmptyPeriodError(LemError):
     """A source has no bars in the period asked for."""
 
 
+class IncompleteIngestionError(LemError):
+    """Some instruments could not be fetched; what the others answered is stored."""
+
+
 class ArchiveError(LemError):
     """A user's bar archive is missing or malformed."""
 

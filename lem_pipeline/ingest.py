@@ -1,15 +1,24 @@
 """From a source to a raw table: incremental, safe to run twice, resumable instrument by instrument."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as pa
 
-from lem_pipeline.errors import EmptyPeriodError
+from lem_pipeline.errors import (
+    ConfigurationError,
+    EmptyPeriodError,
+    IncompleteIngestionError,
+    LemError,
+    VenueRefusedError,
+    WarehouseError,
+)
+from lem_pipeline.revisions import take_in
 from lem_pipeline.settings import MarketSettings
 from lem_pipeline.sources.base import BarSource
-from lem_pipeline.storage import Warehouse, Written
+from lem_pipeline.storage import Warehouse, append, create_if_missing
+from lem_pipeline.universe import AssetClass
 
 Period = tuple[datetime, datetime]
 
@@ -19,9 +28,12 @@ LEDGER_SCHEMA = pa.schema(
         ("raw_table", pa.string()),
         ("symbol", pa.string()),
         ("fetched_from", pa.timestamp("us", tz="UTC")),
-        ("last_bar_start", pa.timestamp("us", tz="UTC")),
+        ("fetched_until", pa.timestamp("us", tz="UTC")),
+        ("fetched_at", pa.timestamp("us", tz="UTC")),
+        ("bars", pa.int64()),
     ]
 )
+LOST_CAUSE = 3  # instruments that fail one after the other: the source is down, not the instrument
 
 
 @dataclass
@@ -29,12 +41,12 @@ class Ingested:
     """What one ingestion did.
 
     Attributes:
-        written: The raw table afterwards.
         bars: Rows written per instrument.
+        revisions: Values that a source gave differently from before, or twice in one answer.
     """
 
-    written: Written
     bars: dict[str, int] = field(default_factory=dict)
+    revisions: int = 0
 
     @property
     def empty(self) -> list[str]:
@@ -42,14 +54,15 @@ class Ingested:
         return [instrument for instrument, count in self.bars.items() if not count]
 
 
-def wanted_period(market: MarketSettings, start: datetime, end: datetime) -> tuple[datetime, datetime]:
+def wanted_period(market: MarketSettings, start: datetime, end: datetime) -> Period:
     """The part of a partition window that the settings ask for; empty where the end comes first."""
     since, until = _midnight(market.start), _midnight(market.end) if market.end else datetime.now(UTC)
-    return max(start, since), min(end, until)
+    return max(start, since), min(end, until, datetime.now(UTC))
 
 
 def ingest(
     source: BarSource,
+    asset: AssetClass,
     instruments: Sequence[str],
     warehouse: Warehouse,
     table: str,
@@ -59,54 +72,87 @@ def ingest(
     refetch: bool = False,
     log: Callable[[str], None] = print,
 ) -> Ingested:
-    """Fetch what earlier runs have not, and write each instrument's bars in one transaction.
+    """Fetch what has not settled yet, and write each answer in one transaction.
+
+    An instrument that fails does not stop the others; a source that refuses, or fails three in a row, stops.
 
     Args:
         source: Where bars come from.
+        asset: The family of the instruments; says when bars settle.
         instruments: What to fetch.
         warehouse: Where bars go.
         table: The raw table.
         start: Start of the period, inclusive.
         end: End of the period, exclusive.
-        refetch: Fetch the whole period again, also what is stored.
-        log: Told about each instrument.
+        refetch: Fetch the whole period again, and drop stored bars that the source no longer has.
+        log: Told about each answer.
 
     Raises:
-        EmptyPeriodError: No instrument has a bar in the period.
+        UnknownSymbolError: The source does not know an instrument, and says so before any download.
+        IncompleteIngestionError: Some instruments could not be fetched; the others are stored.
+        EmptyPeriodError: No instrument has a bar in a period that should hold some.
     """
-    ledger = {} if refetch else fetched_periods(warehouse, table)
-    result: Ingested | None = None
-    bars: dict[str, int] = {}
+    source.check(instruments)
+    fetched = {} if refetch else fetched_periods(warehouse, table, asset.settles_after)
+    done = Ingested(dict.fromkeys(instruments, 0))
+    failed: dict[str, LemError] = {}
+    in_a_row = 0
     for number, instrument in enumerate(instruments, 1):
-        bars[instrument] = 0
-        for since, until in missing_periods(ledger.get(instrument, []), start, end):
-            fetched = source.fetch(instrument, since, until)
-            written = warehouse.replace_window(
-                table,
-                fetched,
-                "symbol = $symbol and bar_start >= $since and bar_start < $until",
-                {"symbol": instrument, "since": since, "until": until},
-            )
-            # After the bars: a run killed in between fetches them again and doubles nothing.
-            _record(warehouse, table, instrument, since, fetched)
-            bars[instrument] += len(fetched)
+        for since, until in missing_periods(fetched.get(instrument, []), start, end):
+            try:
+                answer = source.fetch(instrument, since, until)
+            except (ConfigurationError, WarehouseError):
+                raise
+            except LemError as error:
+                failed[instrument] = error
+                log(f"{table}: {instrument} failed: {error} ({number}/{len(instruments)})")
+                break
+            revised = store(warehouse, table, instrument, answer, (since, until), drop_withdrawn=refetch)
+            done.bars[instrument] += len(answer)
+            done.revisions += revised
+            changes = f", {revised} values revised" if revised else ""
             log(
-                f"{table}: {instrument} {len(fetched):,} bars since {since:%Y-%m-%d %H:%M} "
+                f"{table}: {instrument} {len(answer):,} bars since {since:%Y-%m-%d %H:%M}{changes} "
                 f"({number}/{len(instruments)})"
             )
-            result = Ingested(written, bars)
-    if result is None or not any(bars.values()):
+        in_a_row = in_a_row + 1 if instrument in failed else 0
+        if in_a_row == LOST_CAUSE or isinstance(failed.get(instrument), VenueRefusedError):
+            break
+    if failed:
+        raise IncompleteIngestionError(_what_failed(failed, instruments[number:], len(instruments)))
+    if not any(done.bars.values()) and asset.expects_bars(start, end) and not _stored(warehouse, table, start, end):
         raise EmptyPeriodError(
             f"{source.provenance} has no bar of {', '.join(instruments) or 'any instrument'} between "
             f"{start:%Y-%m-%d} and {end:%Y-%m-%d}; choose a period that it covers"
         )
-    return result
+    return done
+
+
+def store(
+    warehouse: Warehouse, table: str, instrument: str, answer: pa.Table, period: Period, *, drop_withdrawn: bool = False
+) -> int:
+    """Write an answer, its revisions and the fact that its period was fetched: all or nothing.
+
+    Returns:
+        How many revisions were recorded.
+    """
+    seen_at = datetime.now(UTC)
+    row = dict(zip(LEDGER_SCHEMA.names, [table, instrument, *period, seen_at, len(answer)], strict=True))
+    with warehouse.transaction() as connection:
+        revised = take_in(
+            connection, table, instrument, answer, period, seen_at=seen_at, drop_withdrawn=drop_withdrawn
+        )
+        create_if_missing(connection, LEDGER, LEDGER_SCHEMA)
+        connection.execute(
+            f"delete from {LEDGER} where raw_table = $raw_table and symbol = $symbol and fetched_from = $fetched_from",
+            {name: row[name] for name in ("raw_table", "symbol", "fetched_from")},
+        )
+        append(connection, LEDGER, pa.Table.from_pylist([row], schema=LEDGER_SCHEMA))
+    return revised
 
 
 def missing_periods(fetched: Sequence[Period], start: datetime, end: datetime) -> list[Period]:
     """The parts of ``[start, end)`` that no fetched period covers.
-
-    A fetched period ends with its last bar, which is thus fetched once more and cannot stay half-formed.
 
     Example:
         >>> day = [datetime(2024, 1, d, tzinfo=UTC) for d in range(1, 6)]
@@ -125,25 +171,33 @@ def missing_periods(fetched: Sequence[Period], start: datetime, end: datetime) -
     return [(since, until) for since, until in missing if since < until]
 
 
-def fetched_periods(warehouse: Warehouse, table: str) -> dict[str, list[Period]]:
-    """What earlier runs fetched of each instrument: the period's start, and the start of its last bar."""
+def fetched_periods(warehouse: Warehouse, table: str, settles_after: timedelta) -> dict[str, list[Period]]:
+    """What need not be fetched again of each instrument: bars that had settled when they were fetched."""
     periods: dict[str, list[Period]] = {}
     if warehouse.has_table(LEDGER):
         for row in warehouse.read(f"from {LEDGER} where raw_table = $table", {"table": table}).to_pylist():
-            periods.setdefault(row["symbol"], []).append((row["fetched_from"], row["last_bar_start"]))
+            settled = min(row["fetched_until"], row["fetched_at"] - settles_after)
+            periods.setdefault(row["symbol"], []).append((row["fetched_from"], settled))
     return periods
 
 
-def _record(warehouse: Warehouse, table: str, instrument: str, since: datetime, fetched: pa.Table) -> None:
-    if len(fetched):
-        last = fetched["bar_start"][-1].as_py()
-        row = {"raw_table": table, "symbol": instrument, "fetched_from": since, "last_bar_start": last}
-        warehouse.replace_window(
-            LEDGER,
-            pa.Table.from_pylist([row], schema=LEDGER_SCHEMA),
-            "raw_table = $raw_table and symbol = $symbol and fetched_from = $fetched_from",
-            {name: row[name] for name in ("raw_table", "symbol", "fetched_from")},
-        )
+def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime) -> bool:
+    period = {"start": start, "end": end}
+    return warehouse.has_table(table) and bool(
+        len(warehouse.read(f"select 1 from {table} where bar_start >= $start and bar_start < $end limit 1", period))
+    )
+
+
+def _what_failed(failed: Mapping[str, LemError], not_asked: Sequence[str], count: int) -> str:
+    named: dict[str, list[str]] = {}
+    for instrument, error in failed.items():
+        named.setdefault(str(error).rstrip("."), []).append(instrument)
+    reasons = "; ".join(f"{', '.join(instruments)}: {reason}" for reason, instruments in named.items())
+    rest = f", and {len(not_asked)} were not asked any more" if not_asked else ""
+    return (
+        f"{len(failed)} of {count} instruments could not be fetched{rest}, while all other answers are stored "
+        f"({reasons}); run again to fetch only what is missing"
+    )
 
 
 def _midnight(day: date) -> datetime:

@@ -119,6 +119,7 @@ class Settings(BaseSettings):
     home: Path = Path("var/demo")
     crypto: MarketSettings
     dow: MarketSettings
+    dow_members_only: bool = True  # build windows of a name only while it was in the index
     models: dict[str, list[Literal["crypto", "dow"]]]
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()

@@ -5,6 +5,7 @@ work hold none, and whoever waits says so.
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pyarrow as pa
 from filelock import FileLock, Timeout
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from lem_pipeline.errors import WarehouseError, WarehouseLockedError
 
 if TYPE_CHECKING:
     import duckdb
 
-SCHEMAS = ("raw", "staging", "bars", "features", "windows", "results", "reports")
+SCHEMAS = ("raw", "staging", "bars", "quality", "features", "windows", "results", "reports")
 
 
 @dataclass(frozen=True)
@@ -53,45 +55,89 @@ class Warehouse(dg.ConfigurableResource):
 
     @contextmanager
     def connection(self) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """A short-lived connection, alone on the file.
+        """A short-lived connection, alone on the file; whoever has to wait for it says so in the log.
 
         Raises:
             WarehouseLockedError: Another process kept the file for longer than ``patience_s``.
+            WarehouseError: The file is no warehouse.
         """
         path = Path(self.path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{path}.lock")
-        try:
-            with lock.acquire(timeout=0):
-                yield from self._connected(path)
-                return
-        except Timeout:
-            dg.get_dagster_logger().info(f"waiting for another step to finish with {path}")
-        try:
-            with lock.acquire(timeout=self.patience_s):
-                yield from self._connected(path)
-        except Timeout as timeout:
-            raise WarehouseLockedError(
-                f"another run has kept {path} busy for {self.patience_s:.0f} s; wait for it to finish or cancel it"
-            ) from timeout
-
-    def _connected(self, path: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
-        import duckdb
-
-        try:
-            connection = duckdb.connect(str(path))
-        except duckdb.IOException as error:
-            if "lock" not in str(error):
-                raise WarehouseError(f"{path} cannot be opened as a warehouse: {_first_line(error)}") from error
-            raise WarehouseLockedError(
-                f"{path} is open in another program, which DuckDB does not share with a writer; "
-                f"close that program's connection and run again ({_first_line(error)})"
-            ) from error
-        with connection:
+        with self._turn(path), self._opened(path) as connection:
             connection.execute("set timezone = 'UTC'; set enable_progress_bar = false")
             for schema in SCHEMAS:
                 connection.execute(f"create schema if not exists {schema}")
             yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """A connection whose writes all happen, or none."""
+        with self.connection() as connection:
+            connection.begin()
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def _turn(self, path: Path) -> Iterator[None]:
+        lock = FileLock(f"{path}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            dg.get_dagster_logger().info(f"waiting for another step to finish with {path}")
+            try:
+                lock.acquire(timeout=self.patience_s)
+            except Timeout as timeout:
+                raise WarehouseLockedError(
+                    f"another run has kept {path} busy for {self.patience_s:.0f} s; wait for it to finish or cancel it"
+                ) from timeout
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _opened(self, path: Path) -> "duckdb.DuckDBPyConnection":
+        import duckdb
+
+        def say_who_is_waited_for(state: RetryCallState) -> None:
+            if state.attempt_number == 1 and state.outcome:
+                reason = _first_line(state.outcome.exception())
+                dg.get_dagster_logger().info(f"waiting for another program to close {path} ({reason})")
+
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, duckdb.IOException) and "lock" in str(error)),
+            stop=stop_after_delay(self.patience_s),
+            wait=wait_random(0.05, 0.25),
+            before_sleep=say_who_is_waited_for,
+            reraise=True,
+        )
+        try:
+            return retrying(duckdb.connect, str(path))
+        except duckdb.IOException as error:
+            if "lock" not in str(error):
+                raise WarehouseError(f"{path} cannot be opened as a warehouse: {_first_line(error)}") from error
+            raise WarehouseLockedError(
+                f"{path} has been open in another program for {self.patience_s:.0f} s; close that program's "
+                f"connection, and read the snapshot beside the warehouse instead ({_first_line(error)})"
+            ) from error
+
+    def snapshot(self) -> Path:
+        """Copy the warehouse for readers, who then stand in nobody's way.
+
+        The copy takes the place of the one before in one step: a session that reads the old one goes on undisturbed.
+        """
+        target = self.snapshot_path
+        unfinished = target.with_suffix(".unfinished")
+        with self.connection() as connection:
+            connection.execute("checkpoint")
+        with self._turn(Path(self.path)):
+            shutil.copyfile(self.path, unfinished)
+        unfinished.replace(target)
+        return target
+
+    @property
+    def snapshot_path(self) -> Path:
+        """Where readers find their copy."""
+        return Path(self.path).with_name("snapshot.duckdb")
 
     def replace_window(self, table: str, rows: pa.Table, where: str, parameters: Mapping[str, Any]) -> Written:
         """Delete the rows of a table that match, insert others, in one transaction: safe to run twice.
@@ -102,28 +148,25 @@ class Warehouse(dg.ConfigurableResource):
             where: Condition of the rows to delete, with ``$name`` parameters.
             parameters: Their values.
         """
-        with self.connection() as connection:
-            connection.register("new_rows", rows)
-            connection.begin()
-            connection.execute(f"create table if not exists {table} as from new_rows limit 0")
+        with self.transaction() as connection:
+            create_if_missing(connection, table, rows.schema)
             connection.execute(f"delete from {table} where {where}", dict(parameters))
-            connection.execute(f"insert into {table} by name from new_rows")
-            connection.commit()
-            return _written(connection, table, len(rows))
+            append(connection, table, rows)
+            return written(connection, table, len(rows))
 
     def write_table(self, table: str, rows: pa.Table) -> Written:
         """Replace a table by the rows given."""
         with self.connection() as connection:
             connection.register("new_rows", rows)
             connection.execute(f"create or replace table {table} as from new_rows")
-            return _written(connection, table, len(rows))
+            return written(connection, table, len(rows))
 
     def create_table(self, table: str, select: str, parameters: Mapping[str, Any]) -> Written:
         """Replace a table by the answer of a select statement."""
         with self.connection() as connection:
             connection.execute(f"create or replace table {table} as {select}", dict(parameters))
-            written = _written(connection, table, 0)
-        return Written(table, written.rows, written.rows, written.columns)
+            done = written(connection, table, 0)
+        return Written(table, done.rows, done.rows, done.columns)
 
     def read(self, select: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """The answer of a select statement."""
@@ -148,11 +191,26 @@ def content_hash(table: pa.Table) -> str:
     return hashlib.sha256(str(table.schema).encode() + rows.to_numpy().tobytes()).hexdigest()[:16]
 
 
-def _written(connection: "duckdb.DuckDBPyConnection", table: str, inserted: int) -> Written:
+def create_if_missing(connection: "duckdb.DuckDBPyConnection", table: str, schema: pa.Schema) -> None:
+    """Create an empty table, unless it exists."""
+    connection.register("empty_rows", schema.empty_table())
+    connection.execute(f"create table if not exists {table} as from empty_rows")
+    connection.unregister("empty_rows")
+
+
+def append(connection: "duckdb.DuckDBPyConnection", table: str, rows: pa.Table) -> None:
+    """Add rows to a table that exists."""
+    connection.register("appended_rows", rows)
+    connection.execute(f"insert into {table} by name from appended_rows")
+    connection.unregister("appended_rows")
+
+
+def written(connection: "duckdb.DuckDBPyConnection", table: str, inserted: int) -> Written:
+    """What a table looks like after rows were inserted."""
     rows = connection.execute(f"select count(*) from {table}").fetchall()[0][0]
     columns = connection.execute(f"describe {table}").fetchall()
     return Written(table, inserted, rows, tuple((str(c[0]), str(c[1])) for c in columns))
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException | None) -> str:
     return str(error).splitlines()[0]

@@ -1,21 +1,34 @@
-"""Which instruments exist, how long their bars last and which sessions their calendars hold."""
+"""Which instruments exist, how long their bars last, which sessions their calendars hold, who was a Dow member when."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
-DOW_30 = (
-    "AAPL AMGN AXP BA CAT CRM CSCO CVX DIS DOW GS HD HON IBM INTC "
-    "JNJ JPM KO MCD MMM MRK MSFT NKE PG TRV UNH V VZ WBA WMT"
-).split()  # members from 2020-08-31 to 2024-02-23
-
 CRYPTO = "BTC/USDT ETH/USDT BNB/USDT XRP/USDT ADA/USDT LTC/USDT LINK/USDT SOL/USDT".split()
 
 FIRST_MONTH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@lru_cache(maxsize=1)
+def dow_members() -> pd.DataFrame:
+    """The Dow Jones Industrial Average since 2000, one row per membership.
+
+    Returns:
+        Columns ``company``, ``ticker`` (at the time), ``symbol`` (the series that vendors carry today; null where none
+        has it any more), ``member_from`` (inclusive) and ``member_until`` (exclusive; null for today's members).
+    """
+    return pd.read_csv(
+        Path(__file__).with_name("dow_members.csv"),
+        parse_dates=["member_from", "member_until"],
+        date_format="%Y-%m-%d",
+        keep_default_na=False,
+        na_values={"symbol": [""], "member_until": [""]},
+    )
 
 
 @dataclass(frozen=True)
@@ -26,17 +39,28 @@ class AssetClass:
         name: Short name, the value of column ``asset_class``.
         bar_size: Length of one bar; a daily bar stands for one exchange session.
         always_open: True where bars follow each other around the clock.
-        instruments: The default universe.
+        settles_after: How long a bar is fetched again after it was first seen, since venues correct recent bars.
+        instruments: Every instrument of the family that this project knows.
     """
 
     name: str
     bar_size: timedelta
     always_open: bool
+    settles_after: timedelta
     instruments: tuple[str, ...]
 
+    def expects_bars(self, start: datetime, end: datetime) -> bool:
+        """True where at least one bar both starts and ends within ``[start, end)``."""
+        if self.always_open:
+            return end - start >= self.bar_size
+        sessions = nyse_sessions(FIRST_MONTH, end)
+        return bool(((sessions["bar_start"] >= start) & (sessions["closes_at"] <= end)).any())
 
-CRYPTO_HOURLY = AssetClass("crypto", timedelta(hours=1), True, tuple(CRYPTO))
-DOW_DAILY = AssetClass("dow", timedelta(days=1), False, tuple(DOW_30))
+
+CRYPTO_HOURLY = AssetClass("crypto", timedelta(hours=1), True, timedelta(days=1), tuple(CRYPTO))
+DOW_DAILY = AssetClass(
+    "dow", timedelta(days=1), False, timedelta(days=7), tuple(sorted(dow_members()["symbol"].dropna().unique()))
+)
 ASSET_CLASSES = {a.name: a for a in (CRYPTO_HOURLY, DOW_DAILY)}
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from lem_pipeline.revisions import REVISIONS_SCHEMA
 from lem_pipeline.sources.base import RAW_BARS
 from lem_pipeline.sql_assets import SQL, SqlFile, sql_files
 from lem_pipeline.storage import Warehouse
-from lem_pipeline.universe import FIRST_MONTH, nyse_sessions
+from lem_pipeline.universe import FIRST_MONTH, dow_members, nyse_sessions
 
 PARAMETERS: dict[str, Any] = {
     "asset_classes": ["crypto", "dow"],
@@ -21,8 +22,9 @@ PARAMETERS: dict[str, Any] = {
     "horizon": 4,
     "train": 0.7,
     "validation": 0.15,
+    "dow_members_only": True,
 }
-TABLES = ("staging", "bars", "features", "windows")  # schemas in the order they are built
+TABLES = ("staging", "bars", "quality", "features", "windows")  # schemas in the order they are built
 FEATURES = SqlFile(SQL / "features/bar_features.sql")
 WINDOWS = SqlFile(SQL / "windows/order_windows.sql")
 MONDAY = "2024-01-01"
@@ -58,7 +60,7 @@ def bars_at(starts: pd.DatetimeIndex, symbol: str, seed: int = 0) -> pd.DataFram
             "adjusted_close": np.nan,
             "dividend": 0.0,
             "split_ratio": 1.0,
-            "price_basis": "as_traded",
+            "splits_until": starts,
             "venue": "a test",
         }
     )
@@ -87,11 +89,15 @@ def raw(bars: pd.DataFrame | None) -> pa.Table:
 def with_raw_tables(path: Path, crypto: pd.DataFrame | None = None, dow: pd.DataFrame | None = None) -> Warehouse:
     """A warehouse that holds raw tables alone."""
     warehouse = Warehouse(path=str(path / "warehouse.duckdb"))
-    calendar = pa.Table.from_pandas(sessions(), preserve_index=False)
-    with warehouse.connection() as connection:
-        for name, rows in (("crypto_bars", raw(crypto)), ("dow_bars", raw(dow)), ("nyse_sessions", calendar)):
-            connection.register("new_rows", rows)
-            connection.execute(f"create or replace table raw.{name} as from new_rows")
+    tables = {
+        "crypto_bars": raw(crypto),
+        "dow_bars": raw(dow),
+        "nyse_sessions": pa.Table.from_pandas(sessions(), preserve_index=False),
+        "dow_members": pa.Table.from_pandas(dow_members(), preserve_index=False),
+        "revisions": REVISIONS_SCHEMA.empty_table(),
+    }
+    for name, rows in tables.items():
+        warehouse.write_table(f"raw.{name}", rows)
     return warehouse
 
 

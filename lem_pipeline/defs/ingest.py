@@ -1,8 +1,9 @@
-"""Raw tables: bars exactly as their source reported them, and the exchange calendar."""
+"""Raw tables: bars exactly as their source reported them, the exchange calendar, and who was a Dow member."""
 
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import pandas as pd
 import pyarrow as pa
 
 from lem_pipeline.failures import explained
@@ -10,8 +11,8 @@ from lem_pipeline.ingest import ingest, wanted_period
 from lem_pipeline.settings import settings
 from lem_pipeline.sources.base import BarSource
 from lem_pipeline.sql_assets import table_metadata
-from lem_pipeline.storage import Warehouse
-from lem_pipeline.universe import FIRST_MONTH, nyse_sessions
+from lem_pipeline.storage import Warehouse, written
+from lem_pipeline.universe import CRYPTO_HOURLY, DOW_DAILY, FIRST_MONTH, AssetClass, dow_members, nyse_sessions
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date=FIRST_MONTH, end_offset=1)
 
@@ -22,74 +23,86 @@ class IngestConfig(dg.Config):
     refetch: bool = False  # fetch the whole period again, also what is stored
 
 
-@dg.asset(
-    key=["raw", "crypto_bars"],
-    group_name="raw",
-    partitions_def=MONTHS,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    kinds={"ccxt", "duckdb"},
-    pool="duckdb",
-)
-def crypto_bars(
-    context: dg.AssetExecutionContext,
-    config: IngestConfig,
-    crypto_source: dg.ResourceParam[BarSource],
-    warehouse: Warehouse,
-) -> dg.MaterializeResult:
-    """Crypto bars exactly as the source reported them; safe to run twice."""
-    return _ingest(context, config, "crypto", crypto_source, warehouse)
+def bars_asset(asset: AssetClass, client: str) -> dg.AssetsDefinition:
+    """The raw table of an asset class: one run takes any range of months."""
 
-
-@dg.asset(
-    key=["raw", "dow_bars"],
-    group_name="raw",
-    partitions_def=MONTHS,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    kinds={"yfinance", "duckdb"},
-    pool="duckdb",
-)
-def dow_bars(
-    context: dg.AssetExecutionContext,
-    config: IngestConfig,
-    dow_source: dg.ResourceParam[BarSource],
-    warehouse: Warehouse,
-) -> dg.MaterializeResult:
-    """Daily Dow bars exactly as the source reported them, with splits and dividends; safe to run twice."""
-    return _ingest(context, config, "dow", dow_source, warehouse)
-
-
-def _ingest(
-    context: dg.AssetExecutionContext,
-    config: IngestConfig,
-    asset_class: str,
-    source: BarSource,
-    warehouse: Warehouse,
-) -> dg.MaterializeResult:
-    market = settings().market(asset_class)
-    start, end = wanted_period(market, *context.partition_time_window)
-    if end <= start:
-        return dg.MaterializeResult(metadata={"note": f"the settings ask for no {asset_class} bars in this period"})
-    with explained():
-        table = f"raw.{asset_class}_bars"
-        done = ingest(
-            source, market.instruments, warehouse, table, start, end, refetch=config.refetch, log=context.log.info
-        )
-    return dg.MaterializeResult(
-        metadata={
-            **table_metadata(done.written.columns, done.written.rows, {}),
-            "source": source.provenance,
-            "bars_written": sum(done.bars.values()),
-            "bars_per_instrument": dg.MetadataValue.json(done.bars),
-            "instruments_without_bars": ", ".join(done.empty) or "none",
-        }
+    # No pool: a run that downloads for an hour holds no connection, and must not keep others from writing.
+    @dg.asset(
+        key=["raw", f"{asset.name}_bars"],
+        group_name="raw",
+        partitions_def=MONTHS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        kinds={client, "duckdb"},
+        description=f"{asset.name.title()} bars exactly as their source reported them; safe to run twice.",
     )
+    def bars(
+        context: dg.AssetExecutionContext,
+        config: IngestConfig,
+        sources: dg.ResourceParam[dict[str, BarSource]],
+        warehouse: Warehouse,
+    ) -> dg.MaterializeResult:
+        market = settings().market(asset.name)
+        start, end = wanted_period(market, *context.partition_time_window)
+        if end <= start:
+            return dg.MaterializeResult(metadata={"note": "the settings ask for no bars in this period"})
+        source = sources[asset.name]
+        table = f"raw.{asset.name}_bars"
+        with explained():
+            done = ingest(
+                source,
+                asset,
+                market.instruments,
+                warehouse,
+                table,
+                start,
+                end,
+                refetch=config.refetch,
+                log=context.log.info,
+            )
+            with warehouse.connection() as connection:
+                stored = written(connection, table, sum(done.bars.values()))
+        return dg.MaterializeResult(
+            metadata={
+                **table_metadata(stored.columns, stored.rows, {}),
+                "source": source.provenance,
+                "bars_written": stored.inserted,
+                "bars_per_instrument": dg.MetadataValue.json(done.bars),
+                "instruments_without_new_bars": ", ".join(done.empty) or "none",
+                "values_revised": done.revisions,
+            }
+        )
+
+    return bars
 
 
-@dg.asset(key=["raw", "nyse_sessions"], group_name="raw", kinds={"duckdb"}, pool="duckdb")
+@dg.asset(key=["raw", "nyse_sessions"], group_name="raw", kinds={"duckdb"})
 def sessions(warehouse: Warehouse) -> dg.MaterializeResult:
     """New York Stock Exchange sessions since 2000, half days included, a year ahead: which daily bars must exist."""
     until = datetime.now(UTC) + timedelta(days=365)
-    table = pa.Table.from_pandas(nyse_sessions(FIRST_MONTH, until), preserve_index=False)
+    return _write(warehouse, "raw.nyse_sessions", nyse_sessions(FIRST_MONTH, until))
+
+
+@dg.asset(key=["raw", "dow_members"], group_name="raw", kinds={"duckdb"})
+def members(warehouse: Warehouse) -> dg.MaterializeResult:
+    """Who was a member of the Dow Jones Industrial Average when, since 2000: which names windows are built from."""
+    return _write(warehouse, "raw.dow_members", dow_members())
+
+
+def _write(warehouse: Warehouse, table: str, rows: pd.DataFrame) -> dg.MaterializeResult:
     with explained():
-        written = warehouse.write_table("raw.nyse_sessions", table)
-    return dg.MaterializeResult(metadata=table_metadata(written.columns, written.rows, {}))
+        done = warehouse.write_table(table, pa.Table.from_pandas(rows, preserve_index=False))
+    return dg.MaterializeResult(metadata=table_metadata(done.columns, done.rows, {}))
+
+
+@dg.definitions
+def raw_tables() -> dg.Definitions:
+    """Every raw table; revisions are written together with the bars they concern."""
+    bars = [bars_asset(CRYPTO_HOURLY, "ccxt"), bars_asset(DOW_DAILY, "yfinance")]
+    revisions = dg.AssetSpec(
+        ["raw", "revisions"],
+        deps=[asset.key for asset in bars],
+        group_name="raw",
+        kinds={"duckdb"},
+        description="What sources said differently the second time: old value, new value, when it was seen.",
+    )
+    return dg.Definitions(assets=[*bars, revisions, sessions, members])

@@ -45,8 +45,7 @@ def resources() -> dg.Definitions:
     chosen = settings()
     return dg.Definitions(
         resources={
-            "crypto_source": bar_source("crypto", chosen.crypto.bars),
-            "dow_source": bar_source("dow", chosen.dow.bars),
+            "sources": {name: bar_source(name, chosen.market(name).bars) for name in ("crypto", "dow")},
             "warehouse": Warehouse(path=str(chosen.warehouse)),
             "tracking": Tracking(home=str(chosen.home)),
         }

@@ -18,6 +18,7 @@ def parameters() -> dict[str, object]:
         "asset_classes": sorted({name for classes in chosen.models.values() for name in classes}),
         "lookback": chosen.model.lookback,
         "horizon": chosen.model.horizon,
+        "dow_members_only": chosen.dow_members_only,
         "train": chosen.splits.train,
         "validation": chosen.splits.validation,
     }

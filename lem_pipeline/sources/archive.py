@@ -1,5 +1,7 @@
 """A user's own bars, as one parquet or CSV file or a folder of them."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,23 +42,36 @@ class ArchiveBars(BarSource):
         """Names the file."""
         return f"archive {Path(self.path).parent.name}/{Path(self.path).name}"
 
+    def check(self, instruments: Sequence[str]) -> None:
+        """Refuse symbols that the archive does not have."""
+        with self._opened() as memory:
+            self._columns(memory)
+            self._require_symbols(memory, instruments)
+
     def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
         """Bars of the archive; see :meth:`BarSource.fetch`."""
+        with self._opened() as memory:
+            bars = self._select(memory, instrument, start, end)
+            if not len(bars):
+                self._require_symbols(memory, [instrument])
+        columns = {name: bars[name].combine_chunks() for name in bars.column_names}
+        if self.price_basis == "split_adjusted":
+            columns["splits_until"] = pa.nulls(len(bars))
+        return raw_bars(columns, symbol=instrument, venue=self.provenance)
+
+    @contextmanager
+    def _opened(self) -> Iterator["duckdb.DuckDBPyConnection"]:
         import duckdb
 
         with duckdb.connect() as memory:
             memory.execute("set timezone = 'UTC'")
             try:
-                bars = self._select(memory, instrument, start, end)
-                if not len(bars):
-                    self._require_symbol(memory, instrument)
+                yield memory
             except duckdb.Error as error:
                 raise ArchiveError(
                     f"the bar archive {self.path} cannot be read as bars: {str(error).splitlines()[0]}; "
                     "times must be timestamps in UTC, prices and volumes numbers"
                 ) from error
-        columns = {name: bars[name].combine_chunks() for name in bars.column_names}
-        return raw_bars(columns, symbol=instrument, venue=self.provenance, price_basis=self.price_basis)
 
     def _select(self, memory: "duckdb.DuckDBPyConnection", instrument: str, start: datetime, end: datetime) -> pa.Table:
         columns = self._columns(memory)
@@ -101,12 +116,14 @@ class ArchiveBars(BarSource):
             )
         return columns
 
-    def _require_symbol(self, memory: "duckdb.DuckDBPyConnection", instrument: str) -> None:
+    def _require_symbols(self, memory: "duckdb.DuckDBPyConnection", instruments: Sequence[str]) -> None:
         known = memory.execute(
             f"select distinct symbol::varchar from {self._scan()} order by all", {"files": self._files()}
         ).fetchall()
         symbols = [row[0] for row in known]
-        if instrument not in symbols and instrument.replace("/", "") not in symbols:
+        unknown = [i for i in instruments if i not in symbols and i.replace("/", "") not in symbols]
+        if unknown:
             raise UnknownSymbolError(
-                f"the bar archive {self.path} has no symbol {instrument!r}; it has {', '.join(symbols)}"
+                f"the bar archive {self.path} has no symbol {', '.join(map(repr, unknown))}; "
+                f"it has {', '.join(symbols)}"
             )

@@ -68,7 +68,7 @@ class CcxtBars(BarSource):
         now = datetime.fromtimestamp(self._ask(self._client.fetch_time) / 1000, UTC)
         klines = {int(kline[0]): kline for kline in self._klines(market_id, asset.bar_size, start, end)}
         columns = _columns([klines[opened] for opened in sorted(klines)])
-        return only_closed(raw_bars(columns, symbol=instrument, venue=self.venue, price_basis="as_traded"), asset, now)
+        return only_closed(raw_bars(columns, symbol=instrument, venue=self.venue), asset, now)
 
     @cached_property
     def _client(self) -> Any:

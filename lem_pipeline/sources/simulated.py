@@ -1,6 +1,7 @@
 """A seeded simulated market: the embedded default, for trying the pipeline without any data or network."""
 
 import zlib
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -27,13 +28,19 @@ class SimulatedBars(BarSource):
         """Says SIMULATED first."""
         return f"SIMULATED {self.asset_class} market, seed {self.seed}, from {self.origin}"
 
+    def check(self, instruments: Sequence[str]) -> None:
+        """Refuse symbols that the simulated market does not have."""
+        known = ASSET_CLASSES[self.asset_class].instruments
+        if unknown := [instrument for instrument in instruments if instrument not in known]:
+            raise UnknownSymbolError(
+                f"the simulated {self.asset_class} market has no {', '.join(map(repr, unknown))}; "
+                f"it has {', '.join(known)}"
+            )
+
     def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
         """Closed simulated bars; see :meth:`BarSource.fetch`."""
+        self.check([instrument])
         asset = ASSET_CLASSES[self.asset_class]
-        if instrument not in asset.instruments:
-            raise UnknownSymbolError(
-                f"the simulated {self.asset_class} market has no {instrument!r}; it has {', '.join(asset.instruments)}"
-            )
         origin = pd.Timestamp(self.origin, tz="UTC")
         if asset.always_open:
             starts = pd.date_range(origin, end, freq=asset.bar_size, inclusive="left")
@@ -44,9 +51,7 @@ class SimulatedBars(BarSource):
         columns: dict[str, object] = dict(self._symbol(instrument).bars(season_index.astype(np.int64)))
         if self.asset_class == "dow":
             columns |= _split(instrument, columns)
-        table = raw_bars(
-            {"bar_start": starts, **columns}, symbol=instrument, venue="simulated", price_basis="as_traded"
-        )
+        table = raw_bars({"bar_start": starts, **columns}, symbol=instrument, venue="simulated")
         table = table.filter(pa.array(np.asarray(starts >= pd.Timestamp(start))))
         return only_closed(table, asset, datetime.now(start.tzinfo))
 

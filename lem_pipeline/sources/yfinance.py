@@ -1,6 +1,6 @@
 """Daily bars of US shares from Yahoo Finance, with dividends and splits beside the prices."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from tenacity.wait import wait_exponential_jitter
 
 from lem_pipeline.errors import LemError, UnknownSymbolError, VenueRefusedError, VenueUnreachableError
 from lem_pipeline.sources.base import BarSource, raw_bars
-from lem_pipeline.universe import DOW_DAILY, nyse_sessions, only_closed
+from lem_pipeline.universe import DOW_DAILY, FIRST_MONTH, nyse_sessions, only_closed
 
 COLUMNS = {
     "Open": "open",
@@ -39,11 +39,13 @@ class YFinanceBars(BarSource):
         attempts: How often a ticker is asked for before Yahoo counts as unreachable.
         api_url: Address that stands in for every Yahoo host, such as a proxy.
         backoff_s: Wait after the first failed attempt; it doubles with each further one.
+        timeout_s: How long one request may take.
     """
 
     attempts: int = 4
     api_url: str | None = None
     backoff_s: float = 1.0
+    timeout_s: float = 30.0
 
     @property
     def provenance(self) -> str:
@@ -52,16 +54,24 @@ class YFinanceBars(BarSource):
 
     def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
         """Closed sessions; a price that Yahoo leaves out stays null for the checks to report."""
+        now = datetime.now(UTC)
+        # Up to tomorrow, whatever the period: Yahoo rescales all history at a split, and says so on its day alone.
+        asked = (instrument, _first_session_date(start), _first_session_date(now + timedelta(days=1)))
+        history = self._ask(*asked)
+        if _holes(history):
+            # Yahoo leaves sessions out at random; what is missing twice is missing.
+            history = min(history, self._ask(*asked), key=_holes)
+        bars = raw_bars(_columns(history, start, end), symbol=instrument, venue="yahoo")
+        return only_closed(bars, DOW_DAILY, now)
+
+    def _ask(self, instrument: str, first: date, last: date) -> pd.DataFrame:
         retrying = Retrying(
             retry=retry_if_exception_type((VenueUnreachableError, _RateLimitedError)),
             stop=stop_after_attempt(self.attempts),
             wait=wait_exponential_jitter(initial=self.backoff_s, max=60, jitter=self.backoff_s),
             reraise=True,
         )
-        history = retrying(self._ask_once, instrument, _first_session_date(start), _first_session_date(end))
-        columns = _columns(history, start, end)
-        bars = raw_bars(columns, symbol=instrument, venue="yahoo", price_basis="split_adjusted")
-        return only_closed(bars, DOW_DAILY, datetime.now(UTC))
+        return retrying(self._ask_once, instrument, first, last)
 
     @cached_property
     def _session(self) -> Any:
@@ -80,9 +90,11 @@ class YFinanceBars(BarSource):
         ticker = yf.Ticker(instrument, session=self._session)
         try:
             # `keepna`, or yfinance drops sessions without prices and a gap goes unseen.
-            history = ticker.history(start=first, end=last, auto_adjust=False, actions=True, keepna=True)
+            history = ticker.history(
+                start=first, end=last, auto_adjust=False, actions=True, keepna=True, timeout=self.timeout_s
+            )
         except YFPricesMissingError as error:
-            if self._session.chart_status < 500 and _is_rightly_empty(ticker, error, first, last):
+            if self._session.chart_status < 500 and _is_rightly_empty(error, first):
                 return pd.DataFrame(columns=list(COLUMNS), index=pd.DatetimeIndex([]), dtype=float)
             raise self._explained(instrument, error) from error
         except Exception as error:  # yfinance lets through whatever its parsing of a bad answer ran into
@@ -141,20 +153,35 @@ def _first_session_date(moment: datetime) -> date:
     return label
 
 
-def _is_rightly_empty(ticker: Any, error: Any, first: date, last: date) -> bool:
-    """Whether no bars is the truth: before the listing, over a holiday, in the future."""
+def _is_rightly_empty(error: Any, first: date) -> bool:
+    """Whether no bars is the truth: no session has closed since, or Yahoo says that it has none."""
     if error.yahoo_reason is not None:
         return bool(error.yahoo_reason.startswith(NOTHING_THEN))
-    start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (first, last))
-    listed = ticker.history_metadata.get("firstTradeDate") or pd.Timestamp(start)
-    closes = nyse_sessions(start, end)["closes_at"]
-    return not ((closes > listed) & (closes <= datetime.now(UTC))).any()
+    now = datetime.now(UTC)
+    closes = nyse_sessions(datetime(first.year, first.month, first.day, tzinfo=UTC), now)["closes_at"]
+    return not (closes <= now).any()
+
+
+def _labels(history: pd.DataFrame) -> pd.DatetimeIndex:
+    """Midnight UTC of each session's date, which is how daily bars are labelled here."""
+    return pd.DatetimeIndex(history.index).tz_localize(None).tz_localize("UTC").normalize()
+
+
+def _holes(history: pd.DataFrame) -> int:
+    """Sessions between the first and the last of an answer that it leaves out or gives no close for."""
+    if history.empty:
+        return 0
+    labels = _labels(history)
+    expected = nyse_sessions(FIRST_MONTH, labels.max().to_pydatetime())["bar_start"]
+    priced = labels[history["Close"].notna().to_numpy()]
+    return int((~expected[expected >= labels.min()].isin(priced)).sum())
 
 
 def _columns(history: pd.DataFrame, start: datetime, end: datetime) -> dict[str, object]:
     frame = history.rename(columns=COLUMNS)
-    frame["bar_start"] = pd.DatetimeIndex(frame.index).tz_localize(None).tz_localize("UTC")
-    frame = frame[(frame["bar_start"] >= start) & (frame["bar_start"] < end)].sort_values("bar_start")
+    frame["bar_start"] = _labels(history)
+    frame["splits_until"] = frame["bar_start"].max()
+    frame = frame[(frame["bar_start"] >= start) & (frame["bar_start"] < end)].sort_values("bar_start", kind="stable")
     # Yahoo writes 0 on a day without a split, where the ratio of shares is 1.
     frame["split_ratio"] = frame["split_ratio"].replace(0.0, 1.0)
-    return {name: frame[name] for name in ["bar_start", *COLUMNS.values()]}
+    return {name: frame[name] for name in ["bar_start", "splits_until", *COLUMNS.values()]}

@@ -8,5 +8,5 @@ union all by name
 
 select
     'dow' as asset_class,
-    *
+    * exclude (dividend, adjusted_close)
 from staging.dow_bars

@@ -9,19 +9,21 @@ sessions as (
     select * from raw.nyse_sessions
 ),
 
+splits as (
+    select symbol, bar_start as ex_date, split_ratio
+    from bars
+    where split_ratio <> 1
+),
+
 factors as (
     select
         *,
-        -- New shares that one share of this date has become by the last stored date.
-        case
-            when price_basis = 'split_adjusted' then 1.0
-            else coalesce(
-                product(split_ratio) over (
-                    partition by symbol order by bar_start rows between 1 following and unbounded following
-                ),
-                1.0
-            )
-        end as shares_per_share
+        -- New shares that one share of this row has become by the last stored date.
+        coalesce((
+            select product(splits.split_ratio)
+            from splits
+            where splits.symbol = bars.symbol and splits.ex_date > bars.splits_until
+        ), 1.0) as shares_per_share
     from bars
 )
 
@@ -42,7 +44,9 @@ select
     notional is null as price_is_proxy, -- True where price is the typical price
     trade_count, -- Number of trades
     taker_buy_volume * shares_per_share as taker_buy_volume, -- Shares bought by takers, split-adjusted
+    dividend / shares_per_share as dividend, -- Cash per share on the ex-date, split-adjusted
     split_ratio, -- New shares per old share on the ex-date
+    adjusted_close, -- Close as the vendor adjusts it for splits and dividends
     venue -- Where the bar comes from
 from factors
 left join sessions on factors.bar_start = sessions.bar_start

@@ -5,6 +5,11 @@ features as (
     select * from features.bar_features
 ),
 
+members as (
+    select symbol, member_from, coalesce(member_until, 'infinity'::date) as member_until
+    from raw.dow_members
+),
+
 runs as (
     select
         asset_class,
@@ -48,7 +53,17 @@ splits as (
         test_from
     from runs
     inner join cuts using (asset_class)
-    where is_whole
+    where
+        is_whole
+        and (
+            asset_class <> 'dow'
+            or not $dow_members_only
+            -- A name that joined the index later would not have been in anyone's universe yet.
+            or exists (
+                from members
+                where members.symbol = runs.symbol and bar_start >= member_from and bar_start < member_until
+            )
+        )
 )
 
 select

@@ -60,7 +60,7 @@ def test_a_file_of_bars_is_read_into_the_common_schema(tmp_path, suffix):
     assert table["notional"].null_count == 3
     assert set(table["split_ratio"].to_pylist()) == {1.0}
     assert set(table["dividend"].to_pylist()) == {0.0}
-    assert set(table["price_basis"].to_pylist()) == {"as_traded"}
+    assert table["splits_until"].equals(table["bar_start"])
 
 
 def test_the_period_includes_its_start_and_excludes_its_end(tmp_path):
@@ -118,7 +118,14 @@ def test_optional_columns_are_carried_over(tmp_path):
 def test_the_price_basis_is_what_the_user_says(tmp_path):
     written(tmp_path / "bars.parquet", bars())
     source = ArchiveBars(path=str(tmp_path / "bars.parquet"), price_basis="split_adjusted")
-    assert set(source.fetch("BTC/USDT", START, END)["price_basis"].to_pylist()) == {"split_adjusted"}
+    assert set(source.fetch("BTC/USDT", START, END)["splits_until"].to_pylist()) == {None}
+
+
+def test_symbols_that_the_archive_does_not_have_are_refused_before_any_download(tmp_path):
+    source = written(tmp_path / "bars.parquet", bars())
+    source.check(["BTC/USDT"])
+    with pytest.raises(UnknownSymbolError, match=r"no symbol 'BTC/USD', 'ETH/USDT'; it has BTCUSDT"):
+        source.check(["BTC/USDT", "BTC/USD", "ETH/USDT"])
 
 
 def test_provenance_names_folder_and_file(tmp_path):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,15 +147,37 @@ def test_four_processes_that_write_at_once_all_succeed_and_lose_nothing(warehous
     assert written.to_pylist() == expected
 
 
-def test_a_file_open_in_another_program_is_explained_in_one_sentence(warehouse):
+def test_a_file_open_in_another_program_is_waited_for_and_said(warehouse, caplog):
     warehouse.write_table(NOTES, notes([1]))
+    with caplog.at_level("INFO"), ThreadPoolExecutor() as pool:
+        with running(FOREIGN_PROGRAM, warehouse.path):
+            read = pool.submit(stored, warehouse)
+            with pytest.raises(TimeoutError):
+                read.result(timeout=0.5)
+        assert read.result(timeout=10) == [(1, 1.0)]
+    assert f"waiting for another program to close {warehouse.path}" in caplog.text
+
+
+def test_a_file_that_another_program_keeps_open_is_explained_in_one_sentence(warehouse):
+    warehouse.write_table(NOTES, notes([1]))
+    impatient = Warehouse(path=warehouse.path, patience_s=0.2)
     with running(FOREIGN_PROGRAM, warehouse.path), pytest.raises(WarehouseLockedError) as caught:
-        warehouse.read(f"from {NOTES}")
+        impatient.read(f"from {NOTES}")
     sentence = str(caught.value)
-    assert sentence.startswith(f"{warehouse.path} is open in another program")
-    assert "close that program's connection and run again" in sentence
+    assert sentence.startswith(f"{warehouse.path} has been open in another program for 0 s; close that program's")
+    assert "read the snapshot beside the warehouse" in sentence
     assert "\n" not in sentence
     assert stored(warehouse) == [(1, 1.0)]
+
+
+def test_a_reader_of_the_snapshot_stands_in_nobodys_way(warehouse):
+    warehouse.write_table(NOTES, notes([1]))
+    with duckdb.connect(str(warehouse.snapshot()), read_only=True) as analyst:
+        warehouse.write_table(NOTES, notes([1, 2]))
+        assert warehouse.snapshot() == warehouse.snapshot_path
+        assert analyst.sql(f"from {NOTES}").fetchall() == [(1, 1.0)]
+    with duckdb.connect(str(warehouse.snapshot_path), read_only=True) as analyst:
+        assert analyst.sql(f"from {NOTES}").fetchall() == [(1, 1.0), (2, 1.0)]
 
 
 def test_a_run_that_keeps_the_file_for_longer_than_patience_is_explained_in_one_sentence(warehouse):

@@ -7,7 +7,15 @@ import pyarrow as pa
 import pytest
 from warehouses import sessions
 
-from lem_pipeline.universe import ASSET_CLASSES, CRYPTO_HOURLY, DOW_DAILY, FIRST_MONTH, nyse_sessions, only_closed
+from lem_pipeline.universe import (
+    ASSET_CLASSES,
+    CRYPTO_HOURLY,
+    DOW_DAILY,
+    FIRST_MONTH,
+    dow_members,
+    nyse_sessions,
+    only_closed,
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +113,36 @@ def test_only_bars_that_have_not_ended_are_dropped_and_columns_stay():
 
 
 def test_asset_classes_know_their_instruments():
-    assert len(DOW_DAILY.instruments) == len(set(DOW_DAILY.instruments)) == 30
+    assert len(DOW_DAILY.instruments) == len(set(DOW_DAILY.instruments)) == dow_members()["symbol"].nunique()
     assert all(instrument.endswith("/USDT") for instrument in CRYPTO_HOURLY.instruments)
     assert (CRYPTO_HOURLY.always_open, DOW_DAILY.always_open) == (True, False)
     assert utc(2000, 1, 1) == FIRST_MONTH
+
+
+def test_the_index_has_thirty_members_on_every_day_since_2000():
+    members = dow_members()
+    for day in pd.date_range("2000-01-01", "2026-01-01", freq="D"):
+        joined = members["member_from"] <= day
+        assert (joined & ~(members["member_until"] <= day)).sum() == 30, day
+
+
+def test_members_are_those_of_the_day():
+    members = dow_members().set_index("ticker")
+    assert members.loc["AAPL", "member_from"] == pd.Timestamp("2015-03-19")
+    assert members.loc["HON", "member_until"].tolist() == [pd.Timestamp("2008-02-19"), pd.NaT]
+    assert members.loc["SBC", "symbol"] == "T"
+    assert pd.isna(members.loc["T", "symbol"])  # AT&T Corp., whose series no vendor carries any more
+
+
+@pytest.mark.parametrize(
+    ("asset", "start", "end", "expected"),
+    [
+        (CRYPTO_HOURLY, utc(2024, 1, 1), utc(2024, 1, 1, 1), True),
+        (CRYPTO_HOURLY, utc(2024, 1, 1), utc(2024, 1, 1, 0, 59), False),
+        (DOW_DAILY, utc(2024, 1, 6), utc(2024, 1, 8, 20), False),  # a weekend, and a Monday before its close
+        (DOW_DAILY, utc(2024, 1, 6), utc(2024, 1, 8, 21), True),
+        (DOW_DAILY, utc(2024, 1, 9, 1), utc(2024, 1, 10), False),  # the session's label is before the start
+    ],
+)
+def test_a_period_in_which_no_bar_begins_and_ends_expects_none(asset, start, end, expected):
+    assert asset.expects_bars(start, end) is expected

@@ -92,17 +92,18 @@ def test_the_apple_split_is_an_event_and_the_prices_are_the_payloads(aapl):
     adjusted = aapl["chart"]["result"][0]["indicators"]["adjclose"][0]["adjclose"]
     assert bars["adjusted_close"].to_pylist() == adjusted
     assert bars["notional"].null_count == bars.num_rows
-    assert set(bars["price_basis"].to_pylist()) == {"split_adjusted"}
+    assert set(bars["splits_until"].to_pylist()) == {datetime(2020, 11, 6, tzinfo=UTC)}
     assert set(bars["venue"].to_pylist()) == {"yahoo"}
 
 
-def test_the_end_is_exclusive_and_asked_for_in_new_york_time(aapl):
+def test_the_end_is_exclusive_and_yahoo_is_asked_up_to_tomorrow_for_splits_to_come(aapl):
     with yahoo({AAPL: Answer(aapl)}) as server:
         bars = fetch(server.url, end=datetime(2020, 9, 2, tzinfo=UTC))
     assert bars["bar_start"].to_pylist() == [SPLIT_DAY, datetime(2020, 9, 1, tzinfo=UTC)]
     asked = [query for query in server.asked(AAPL) if "period1" in query]
-    midnight = int(SPLIT_DAY.timestamp()) + 4 * 3600
-    assert [int(asked[0]["period1"]), int(asked[0]["period2"])] == [midnight, midnight + 2 * 86_400]
+    assert int(asked[0]["period1"]) == int(SPLIT_DAY.timestamp()) + 4 * 3600  # midnight in New York
+    assert 0 < int(asked[0]["period2"]) - datetime.now(UTC).timestamp() <= 3 * 86_400
+    assert set(bars["splits_until"].to_pylist()) == {datetime(2020, 11, 6, tzinfo=UTC)}
 
 
 def test_a_session_without_prices_stays_as_nulls(aapl):
@@ -112,13 +113,16 @@ def test_a_session_without_prices_stays_as_nulls(aapl):
     with yahoo({AAPL: Answer(aapl)}) as server:
         bars = fetch(server.url)
     assert bars.num_rows == 49
+    assert len([query for query in server.asked(AAPL) if "period1" in query]) == 2  # a hole is asked for once more
     assert [bars[price][3].as_py() for price in ("open", "high", "low", "close", "adjusted_close")] == [None] * 5
 
 
 def test_a_session_that_has_not_closed_is_left_out(aapl):
     now = datetime.now(UTC)
     coming = nyse_sessions(now, now + timedelta(days=14)).iloc[-1]
-    aapl["chart"]["result"][0]["timestamp"][-1] = int(coming["opens_at"].timestamp())
+    result = aapl["chart"]["result"][0]
+    result["timestamp"][-1] = int(coming["opens_at"].timestamp())
+    del result["events"]["dividends"]  # one is paid on the day that has been moved away
     with yahoo({AAPL: Answer(aapl)}) as server:
         bars = fetch(server.url, end=now + timedelta(days=30))
     assert bars.num_rows == 48
@@ -139,10 +143,21 @@ def test_a_period_before_the_listing_is_a_table_without_rows(aapl):
     assert bars.schema == RAW_BARS
 
 
-def test_a_weekend_is_a_table_without_rows(payload):
+def test_a_hole_that_the_second_answer_fills_is_no_hole(aapl):
+    holed = deepcopy(aapl)
+    for prices in quotes(holed).values():
+        prices[3] = None
+    period = in_turn(Answer(holed), Answer(aapl))
+    with yahoo({AAPL: once_the_zone_is_known(Answer(aapl), period)}) as server:
+        assert fetch(server.url)["close"].null_count == 0
+
+
+def test_a_period_without_a_closed_session_is_a_table_without_rows(payload):
     weekend = payload("chart-AAPL-2025-02-01-to-2025-02-02-includePrePost-false-interval-1m.json")
+    now = datetime.now(UTC)
+    last_close = nyse_sessions(now - timedelta(days=14), now)["closes_at"].loc[lambda closes: closes <= now].max()
     with yahoo({AAPL: Answer(weekend)}) as server:
-        bars = fetch(server.url, start=datetime(2025, 2, 1, tzinfo=UTC), end=datetime(2025, 2, 3, tzinfo=UTC))
+        bars = fetch(server.url, start=last_close.to_pydatetime(), end=now)
     assert bars.num_rows == 0
 
 
@@ -152,11 +167,9 @@ def test_an_empty_answer_for_a_month_of_sessions_is_an_error(payload):
         fetch(server.url, start=datetime(2025, 2, 1, tzinfo=UTC), end=datetime(2025, 3, 1, tzinfo=UTC))
 
 
-def test_an_empty_answer_before_the_first_trade_is_a_table_without_rows(payload):
-    empty = payload("chart-AAPL-2025-02-01-to-2025-02-02-includePrePost-false-interval-1m.json")
-    empty["chart"]["result"][0]["meta"]["firstTradeDate"] = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp())
-    with yahoo({AAPL: Answer(empty)}) as server:
-        bars = fetch(server.url, start=datetime(2025, 2, 1, tzinfo=UTC), end=datetime(2025, 3, 1, tzinfo=UTC))
+def test_a_period_before_the_first_bar_is_a_table_without_rows(aapl):
+    with yahoo({AAPL: Answer(aapl)}) as server:
+        bars = fetch(server.url, start=datetime(2020, 2, 1, tzinfo=UTC), end=datetime(2020, 3, 1, tzinfo=UTC))
     assert bars.num_rows == 0
 
 

@@ -100,13 +100,32 @@ def test_the_split_of_one_share_leaves_the_others_alone(tmp_path):
     np.testing.assert_allclose(table.loc[table["symbol"] == "IBM", "close"], other["close"])
 
 
-def test_prices_that_a_vendor_has_adjusted_are_not_adjusted_again(tmp_path):
-    bars = daily(SESSIONS, ["AAPL"]).assign(price_basis="split_adjusted")
+@pytest.mark.parametrize("known_until", [None, SESSIONS - 1], ids=["all splits", "splits up to the last session"])
+def test_prices_that_a_vendor_has_adjusted_are_not_adjusted_again(tmp_path, known_until):
+    bars = daily(SESSIONS, ["AAPL"])
+    bars["splits_until"] = pd.NaT if known_until is None else bars["bar_start"][known_until]
     bars.loc[20, "split_ratio"] = 4.0
     table = staged(tmp_path, dow=bars)
     np.testing.assert_allclose(table["close"], bars["close"])
     np.testing.assert_allclose(table["volume"], bars["volume"])
     assert table["split_ratio"][20] == 4.0
+
+
+def test_bars_that_a_vendor_gave_before_a_split_continue_in_those_it_gave_after(tmp_path):
+    continuous = daily(SESSIONS, ["AAPL"])
+    bars = continuous.assign(splits_until=continuous["bar_start"].iloc[-1])
+    early = bars.index < 15  # fetched that evening, when Yahoo knew nothing of the split five sessions later
+    bars.loc[early, "splits_until"] = bars["bar_start"][14]
+    bars.loc[early, ["open", "high", "low", "close"]] *= 4
+    bars.loc[early, ["volume", "taker_buy_volume"]] /= 4
+    bars.loc[20, "split_ratio"] = 4.0
+    table = staged(tmp_path, dow=bars)
+    for column in ("open", "high", "low", "close", "volume", "price", "notional"):
+        np.testing.assert_allclose(table[column], build_price(continuous)[column])
+
+
+def build_price(bars: pd.DataFrame) -> pd.DataFrame:
+    return bars.assign(price=bars["notional"] / bars["volume"])
 
 
 def test_the_market_holds_every_bar_of_both_asset_classes(tmp_path):
