@@ -139,9 +139,7 @@ def store(
     seen_at = datetime.now(UTC)
     row = dict(zip(LEDGER_SCHEMA.names, [table, instrument, *period, seen_at, len(answer)], strict=True))
     with warehouse.transaction() as connection:
-        revised = take_in(
-            connection, table, instrument, answer, period, seen_at=seen_at, drop_withdrawn=drop_withdrawn
-        )
+        revised = take_in(connection, table, instrument, answer, period, seen_at=seen_at, drop_withdrawn=drop_withdrawn)
         create_if_missing(connection, LEDGER, LEDGER_SCHEMA)
         connection.execute(
             f"delete from {LEDGER} where raw_table = $raw_table and symbol = $symbol and fetched_from = $fetched_from",
