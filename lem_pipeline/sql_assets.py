@@ -18,6 +18,13 @@ SQL = Path(__file__).parents[1] / "sql"
 
 Parameters = Mapping[str, Any]
 
+FOLLOW = (
+    dg.AutomationCondition.eager()
+    # Months before the first bar of a source stay empty for ever.
+    .without(~dg.AutomationCondition.any_deps_missing())
+    & dg.AutomationCondition.all_deps_blocking_checks_passed()
+).with_label("follow upstream tables that passed their checks")
+
 
 @dataclass(frozen=True)
 class SqlFile:
@@ -100,6 +107,7 @@ def sql_asset(file: SqlFile, parameters: Parameters) -> dg.AssetsDefinition:
         code_version=file.code_version,
         kinds={"duckdb", "sql"},
         pool="duckdb",
+        automation_condition=FOLLOW,
     )
     def table(warehouse: Warehouse) -> dg.MaterializeResult:
         with explained():

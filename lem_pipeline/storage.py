@@ -117,15 +117,15 @@ class Warehouse(dg.ConfigurableResource):
                 raise WarehouseError(f"{path} cannot be opened as a warehouse: {_first_line(error)}") from error
             raise WarehouseLockedError(
                 f"{path} has been open in another program for {self.patience_s:.0f} s; close that program's "
-                f"connection, and read the snapshot beside the warehouse instead ({_first_line(error)})"
+                f"connection and read {self.readers_copy.name} beside it instead ({_first_line(error)})"
             ) from error
 
-    def snapshot(self) -> Path:
+    def publish(self) -> Path:
         """Copy the warehouse for readers, who then stand in nobody's way.
 
         The copy takes the place of the one before in one step: a session that reads the old one goes on undisturbed.
         """
-        target = self.snapshot_path
+        target = self.readers_copy
         unfinished = target.with_suffix(".unfinished")
         with self.connection() as connection:
             connection.execute("checkpoint")
@@ -135,9 +135,9 @@ class Warehouse(dg.ConfigurableResource):
         return target
 
     @property
-    def snapshot_path(self) -> Path:
+    def readers_copy(self) -> Path:
         """Where readers find their copy."""
-        return Path(self.path).with_name("snapshot.duckdb")
+        return Path(self.path).with_name("readers.duckdb")
 
     def replace_window(self, table: str, rows: pa.Table, where: str, parameters: Mapping[str, Any]) -> Written:
         """Delete the rows of a table that match, insert others, in one transaction: safe to run twice.

@@ -8,7 +8,7 @@ import pyarrow as pa
 from lem_pipeline.defs.training import model_key
 from lem_pipeline.failures import explained
 from lem_pipeline.settings import Settings, settings
-from lem_pipeline.sql_assets import SQL, asset_key, table_metadata
+from lem_pipeline.sql_assets import FOLLOW, SQL, asset_key, table_metadata
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking, code_version
 
@@ -71,6 +71,7 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
     group_name="reports",
     deps=[asset_key("reports.slippage_by_scenario"), asset_key("reports.side_averaged_improvement")],
     kinds={"html"},
+    automation_condition=FOLLOW,
 )
 def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""

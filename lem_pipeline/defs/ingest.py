@@ -17,6 +17,9 @@ from lem_pipeline.universe import CRYPTO_HOURLY, DOW_DAILY, FIRST_MONTH, AssetCl
 MONTHS = dg.MonthlyPartitionsDefinition(start_date=FIRST_MONTH, end_offset=1)
 
 
+DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
+
+
 class IngestConfig(dg.Config):
     """How to ingest."""
 
@@ -33,6 +36,7 @@ def bars_asset(asset: AssetClass, client: str) -> dg.AssetsDefinition:
         partitions_def=MONTHS,
         backfill_policy=dg.BackfillPolicy.single_run(),
         kinds={client, "duckdb"},
+        freshness_policy=None if settings().market(asset.name).end else DAILY,
         description=f"{asset.name.title()} bars exactly as their source reported them; safe to run twice.",
     )
     def bars(

@@ -5,7 +5,7 @@ import dagster as dg
 from lem_pipeline.causality import look_ahead
 from lem_pipeline.failures import explained
 from lem_pipeline.settings import settings
-from lem_pipeline.sql_assets import SQL, SqlFile, check_result, sql_asset, sql_check, sql_files
+from lem_pipeline.sql_assets import FOLLOW, SQL, SqlFile, asset_key, check_result, sql_asset, sql_check, sql_files
 from lem_pipeline.storage import Warehouse
 
 FEATURES = SqlFile(SQL / "features/bar_features.sql")
@@ -32,12 +32,29 @@ def features_are_causal(warehouse: Warehouse) -> dg.AssetCheckResult:
     return check_result(len(offending), offending[:10])
 
 
+@dg.asset(
+    key=["reports", "readers_copy"],
+    group_name="reports",
+    deps=[asset_key(file.table) for schema in ("windows", "reports") for file in sql_files(schema)],
+    kinds={"duckdb"},
+    pool="duckdb",
+    automation_condition=FOLLOW,
+)
+def readers_copy(warehouse: Warehouse) -> dg.MaterializeResult:
+    """A copy of the warehouse for analysts, who may keep it open for as long as they like."""
+    with explained():
+        path = warehouse.publish()
+    return dg.MaterializeResult(
+        metadata={"file": dg.MetadataValue.path(path.resolve()), "megabytes": round(path.stat().st_size / 1e6, 1)}
+    )
+
+
 @dg.definitions
 def tables() -> dg.Definitions:
     """Every SQL file as an asset or a check."""
     bound = parameters()
     schemas = ("staging", "bars", "features", "windows", "reports")
     return dg.Definitions(
-        assets=[sql_asset(file, bound) for schema in schemas for file in sql_files(schema)],
+        assets=[readers_copy, *(sql_asset(file, bound) for schema in schemas for file in sql_files(schema))],
         asset_checks=[features_are_causal, *(sql_check(file, bound) for file in sql_files("checks"))],
     )

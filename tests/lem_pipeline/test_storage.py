@@ -165,18 +165,18 @@ def test_a_file_that_another_program_keeps_open_is_explained_in_one_sentence(war
         impatient.read(f"from {NOTES}")
     sentence = str(caught.value)
     assert sentence.startswith(f"{warehouse.path} has been open in another program for 0 s; close that program's")
-    assert "read the snapshot beside the warehouse" in sentence
+    assert "connection and read readers.duckdb beside it instead" in sentence
     assert "\n" not in sentence
     assert stored(warehouse) == [(1, 1.0)]
 
 
-def test_a_reader_of_the_snapshot_stands_in_nobodys_way(warehouse):
+def test_a_reader_of_the_copy_stands_in_nobodys_way(warehouse):
     warehouse.write_table(NOTES, notes([1]))
-    with duckdb.connect(str(warehouse.snapshot()), read_only=True) as analyst:
+    with duckdb.connect(str(warehouse.publish()), read_only=True) as analyst:
         warehouse.write_table(NOTES, notes([1, 2]))
-        assert warehouse.snapshot() == warehouse.snapshot_path
+        assert warehouse.publish() == warehouse.readers_copy
         assert analyst.sql(f"from {NOTES}").fetchall() == [(1, 1.0)]
-    with duckdb.connect(str(warehouse.snapshot_path), read_only=True) as analyst:
+    with duckdb.connect(str(warehouse.readers_copy), read_only=True) as analyst:
         assert analyst.sql(f"from {NOTES}").fetchall() == [(1, 1.0), (2, 1.0)]
 
 

@@ -1,0 +1,146 @@
+"""Schedules and automation as the daemon evaluates them: on time over the changes of the clock, and never twice."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from lem_pipeline.defs.automation import daily_ingest
+from lem_pipeline.errors import VenueUnreachableError
+from lem_pipeline.main_job import END_TAG, START_TAG
+from lem_pipeline.sources.simulated import SimulatedBars
+from lem_pipeline.storage import Warehouse
+from lem_pipeline.universe import nyse_sessions
+
+NEW_YORK = ZoneInfo("America/New_York")
+SWITCHES = [datetime(2024, 3, 10, tzinfo=UTC), datetime(2024, 11, 3, tzinfo=UTC)]  # in New York
+
+
+def tick(at: datetime) -> dg.RunRequest:
+    return daily_ingest(dg.build_schedule_context(scheduled_execution_time=at))
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=["spring", "autumn"])
+def test_the_nightly_run_comes_every_24_hours_over_a_change_of_the_clock(switch):
+    since = switch - timedelta(days=2)
+    ticks = daily_ingest.execution_timezone, daily_ingest.cron_schedule
+    assert ticks == ("UTC", "30 1 * * *")
+    schedule = pd.date_range(since, periods=5, freq="D") + timedelta(hours=1, minutes=30)
+    assert len({tick(at.to_pydatetime()).run_key for at in schedule}) == 5
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=["spring", "autumn"])
+def test_sessions_keep_their_date_and_their_hour_in_new_york_over_a_change_of_the_clock(switch):
+    sessions = nyse_sessions(switch - timedelta(days=5), switch + timedelta(days=5))
+    assert (sessions["closes_at"].dt.tz_convert(NEW_YORK).dt.hour == 16).all()
+    assert sessions["closes_at"].dt.hour.nunique() == 2
+    assert (sessions["closes_at"].dt.date == sessions["bar_start"].dt.date).all()
+
+
+@pytest.mark.parametrize(
+    ("now", "months"),
+    [
+        (datetime(2024, 3, 31, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-03-01")),
+        (datetime(2024, 4, 1, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-04-01")),
+        (datetime(2024, 4, 8, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-04-01")),
+        (datetime(2024, 4, 9, 1, 30, tzinfo=UTC), ("2024-04-01", "2024-04-01")),
+        (datetime(2025, 1, 2, 1, 30, tzinfo=UTC), ("2024-12-01", "2025-01-01")),
+    ],
+)
+def test_a_night_takes_the_months_of_every_bar_that_may_still_be_corrected(now, months):
+    request = tick(now)
+    assert (request.tags[START_TAG], request.tags[END_TAG]) == months
+    assert request.tags["dagster/max_retries"] == "2"
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    from lem_pipeline.definitions import defs
+
+    return defs()
+
+
+class Daemon:
+    """What the automation sensor would do, tick by tick, on an instance that forgets."""
+
+    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance):
+        self.definitions, self.instance = definitions, instance
+        self.graph = definitions.resolve_asset_graph()
+        self.cursor = None
+
+    def tick(self) -> set[str]:
+        """Assets that are asked for."""
+        result = dg.evaluate_automation_conditions(self.definitions, self.instance, cursor=self.cursor)
+        self.cursor = result.cursor
+        return {r.key.to_user_string() for r in result.results if r.true_subset.size}
+
+    def materialize(self, key: dg.AssetKey) -> None:
+        month = "2024-01-01" if self.graph.get(key).partitions_def else None
+        self.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=month))
+
+    def check(self, key: dg.AssetCheckKey, passed: bool) -> None:
+        self.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(key.asset_key, key.name, passed, metadata={}, blocking=True)
+        )
+
+
+@pytest.fixture
+def daemon(definitions) -> Iterator[Daemon]:
+    """Every table was made once, and every check has passed."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        daemon = Daemon(definitions, instance)
+        daemon.tick()
+        for key in daemon.graph.toposorted_asset_keys:
+            if daemon.graph.get(key).is_materializable:
+                daemon.materialize(key)
+        for check in daemon.graph.asset_check_keys:
+            daemon.check(check, passed=True)
+        daemon.tick()
+        assert daemon.tick() == set()
+        yield daemon
+
+
+def test_new_bars_are_followed_by_every_table_that_is_made_of_them(daemon):
+    daemon.materialize(dg.AssetKey(["raw", "crypto_bars"]))
+    asked = daemon.tick()
+    assert {"staging/crypto_bars", "bars/market_bars", "features/bar_features", "windows/order_windows"} <= asked
+    assert "reports/readers_copy" in asked
+    assert not asked & {"staging/dow_bars", "raw/crypto_bars", "raw/dow_bars", "results/order_results"}
+    assert daemon.tick() == set()
+
+
+class Broken(SimulatedBars):
+    def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
+        raise VenueUnreachableError("the venue is away; try again later")
+
+
+@pytest.mark.parametrize(("source", "follows"), [(Broken(), False), (SimulatedBars(), True)])
+def test_nothing_follows_an_ingestion_that_failed(daemon, tmp_path, source, follows):
+    run = dg.materialize(
+        [daemon.definitions.get_assets_def(dg.AssetKey(["raw", "crypto_bars"]))],
+        instance=daemon.instance,
+        partition_key="2024-01-01",
+        resources={"sources": {"crypto": source}, "warehouse": Warehouse(path=str(tmp_path / "warehouse.duckdb"))},
+        raise_on_error=False,
+    )
+    assert run.success is follows
+    assert ("features/bar_features" in daemon.tick()) is follows
+
+
+def test_nothing_is_made_of_bars_that_failed_a_check(daemon):
+    bars = dg.AssetKey(["bars", "market_bars"])
+    daemon.check(dg.AssetCheckKey(bars, "one_row_per_bar"), passed=False)
+    daemon.materialize(bars)
+    assert "features/bar_features" not in daemon.tick()
+    daemon.check(dg.AssetCheckKey(bars, "one_row_per_bar"), passed=True)
+    daemon.materialize(bars)
+    assert "features/bar_features" in daemon.tick()
+
+
+def test_reports_follow_their_results(daemon):
+    daemon.materialize(dg.AssetKey(["results", "order_results"]))
+    assert {"reports/slippage_by_scenario", "reports/comparison"} <= daemon.tick()
