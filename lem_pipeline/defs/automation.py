@@ -23,7 +23,7 @@ train = dg.define_asset_job("train_and_compare", MODELS, description="Train, reg
     job=ingest,
     cron_schedule="30 1 * * *",
     execution_timezone="UTC",
-    description="Fetch new bars and those that have not settled yet, every night at 01:30 UTC; try twice more on failure.",
+    description="Fetch new bars and those that have not settled yet, nightly at 01:30 UTC; twice more on failure.",
 )
 def daily_ingest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One run over the months that hold bars which are new, or young enough to be corrected by their venue."""

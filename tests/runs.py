@@ -1,0 +1,106 @@
+"""Runs of the real ingest job in processes of their own, forked from one process that has everything imported."""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+
+from lem_pipeline.main_job import END_TAG, START_TAG
+from lem_pipeline.sources.base import BarSource
+from lem_pipeline.sources.simulated import SimulatedBars
+from lem_pipeline.storage import Warehouse
+
+PROFILE = """
+home = "unused"
+
+[models]
+lem-crypto = ["crypto"]
+lem-dow = ["dow"]
+
+[crypto]
+instruments = ["BTC/USDT", "ETH/USDT", "BNB/USDT", "XRP/USDT"]
+start = "2024-01-01"
+end = "2024-04-01"
+bars = { source = "simulated", origin = "2024-01-01" }
+
+[dow]
+instruments = ["AAPL", "IBM", "KO", "MMM"]
+start = "2022-01-01"
+end = "2024-04-01"
+bars = { source = "simulated", origin = "2022-01-01" }
+"""
+FIRST, LAST = "2022-01-01", "2024-03-01"
+
+
+def simulated() -> dict[str, BarSource]:
+    """The sources of the profile above."""
+    return {
+        "crypto": SimulatedBars(asset_class="crypto", origin="2024-01-01"),
+        "dow": SimulatedBars(asset_class="dow", origin="2022-01-01"),
+    }
+
+
+@lru_cache(maxsize=1)
+def job() -> dg.JobDefinition:
+    """The ingest job of the profile above."""
+    from lem_pipeline.definitions import defs
+
+    return defs().resolve_job_def("ingest")
+
+
+def run(
+    warehouse: str,
+    sources: Callable[[], dict[str, BarSource]],
+    log: Path,
+    months: tuple[str, str] = (FIRST, LAST),
+    refetch: bool = False,
+    home: Path | None = None,
+) -> None:
+    """Execute the job; what a person would see of it goes to a file, and a failure becomes the exit status."""
+    with log.open("a", buffering=1) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        config = {"config": {"refetch": refetch}}
+        result = job().execute_in_process(
+            instance=dg.DagsterInstance.from_config(str(home)) if home else None,
+            tags=dict(zip((START_TAG, END_TAG), months, strict=True)),
+            run_config={
+                "loggers": {"progress": {}},
+                "ops": {"raw__crypto_bars": config, "raw__dow_bars": config},
+            },
+            resources={"sources": sources(), "warehouse": Warehouse(path=warehouse)},
+            raise_on_error=False,
+        )
+    os._exit(0 if result.success else 1)
+
+
+def started(folder: Path, *args: object, **options: object) -> BaseProcess:
+    """A process of its own that executes the job; arguments are those of ``run``."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["preloaded"])
+    profile = folder / "profile.toml"
+    profile.write_text(PROFILE)
+    # Read once, by the process that all others are forked from.
+    os.environ["LEM_PROFILE"] = str(profile)
+    process = context.Process(target=run, args=args, kwargs=options)
+    process.start()
+    del os.environ["LEM_PROFILE"]
+    return process
+
+
+def contents(warehouse: Warehouse) -> dict[str, pa.Table]:
+    """Every table, in an order of its own, without the columns that say when something was seen."""
+    with warehouse.connection() as connection:
+        tables = connection.execute(
+            "select table_schema || '.' || table_name from information_schema.tables order by all"
+        ).fetchall()
+        return {
+            table: connection.sql(
+                f"select columns(lambda c: c not in ('fetched_at', 'seen_at')) from {table} order by all"
+            ).to_arrow_table()
+            for (table,) in tables
+        }
