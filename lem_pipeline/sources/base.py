@@ -1,6 +1,7 @@
 """The interface of every source of raw bars, and the one schema they all answer in."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import datetime
 
 import dagster as dg
@@ -25,7 +26,7 @@ RAW_BARS = pa.schema(
         pa.field("venue", pa.string(), nullable=False),
     ]
 )
-"""Raw bars as a venue reported them, ascending in ``bar_start``, one row per bar."""
+"""Raw bars as a venue reported them, ascending in ``bar_start``."""
 
 
 class BarSource(dg.ConfigurableResource, ABC):
@@ -36,16 +37,27 @@ class BarSource(dg.ConfigurableResource, ABC):
     def provenance(self) -> str:
         """What a reader of a report is told about these bars; starts with SIMULATED where they are."""
 
+    def check(self, instruments: Sequence[str]) -> None:
+        """Refuse before anything is downloaded what cannot be served; a source that cannot know stays silent.
+
+        Raises:
+            UnknownSymbolError: The source does not know an instrument.
+            ConfigurationError: The source cannot serve these bars.
+            ArchiveError: The archive is missing or malformed.
+        """
+
     @abstractmethod
     def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
-        """Closed bars with ``start <= bar_start < end`` in schema ``RAW_BARS``, ascending, one row per bar.
+        """Closed bars with ``start <= bar_start < end`` in schema ``RAW_BARS``, ascending.
 
+        A bar that the venue repeats stands there twice, the later row last; ingestion keeps that one and records both.
         A table without rows means that the venue knows the instrument and has no bars in this period.
 
         Raises:
             UnknownSymbolError: The source does not know the instrument.
             VenueUnreachableError: A live venue cannot be reached.
             VenueRefusedError: A live venue refuses to serve.
+            HistoryUnavailableError: A live venue no longer has bars this old.
             ArchiveError: The archive is missing or malformed.
         """
 
