@@ -33,6 +33,14 @@ class VenueRefusedError(LemError):
     """A live venue refuses to serve this client (blocked country, rate limit that does not lift)."""
 
 
+class VenueBlockedError(VenueRefusedError):
+    """A live venue does not serve this country or network."""
+
+
+class HistoryUnavailableError(LemError):
+    """A live venue no longer has bars as old as those asked for."""
+
+
 class WarehouseError(LemError):
     """The DuckDB file cannot be used."""
 

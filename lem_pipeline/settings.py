@@ -53,11 +53,11 @@ class ArchiveSource(Strict):
 
 
 class CcxtSource(Strict):
-    """Bars of a crypto exchange."""
+    """Bars of the first crypto exchange that serves this country."""
 
     source: Literal["ccxt"]
-    venue: str = "binance"
-    api_url: str | None = None  # a mirror of the exchange's public API
+    venues: list[str] = Field(default=["binance"], min_length=1)  # in order of preference
+    api_url: str | None = None  # a mirror of the exchanges' public API
 
 
 class YFinanceSource(Strict):

@@ -23,3 +23,9 @@ def closed_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ccxt's own pauses between requests, up to more than a second, are left out."""
+    monkeypatch.setattr("ccxt.Exchange.throttle", lambda *_: None)

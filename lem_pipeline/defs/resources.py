@@ -32,7 +32,7 @@ def bar_source(asset_class: str, chosen: Source) -> BarSource:
         case _, ArchiveSource():
             return ArchiveBars(path=chosen.path, price_basis=chosen.price_basis)
         case "crypto", CcxtSource():
-            return CcxtBars(venue=chosen.venue, api_url=chosen.api_url)
+            return CcxtBars(venues=chosen.venues, api_url=chosen.api_url)
         case "dow", YFinanceSource():
             return YFinanceBars(api_url=chosen.api_url)
         case _:

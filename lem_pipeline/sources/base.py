@@ -61,6 +61,7 @@ class BarSource(dg.ConfigurableResource, ABC):
             UnknownSymbolError: The source does not know the instrument.
             VenueUnreachableError: A live venue cannot be reached.
             VenueRefusedError: A live venue refuses to serve.
+            HistoryUnavailableError: A live venue no longer has bars this old.
             ArchiveError: The archive is missing or malformed.
         """
 

@@ -69,6 +69,15 @@ def test_the_demo_on_simulated_bars_is_the_default():
     assert settings().crypto.bars.source == settings().dow.bars.source == "simulated"
 
 
+def test_venues_come_in_order_of_preference(monkeypatch):
+    assert chosen(monkeypatch, LEM_PROFILE="live").crypto.bars.venues == ["binance", "binanceus"]
+
+
+def test_a_list_without_a_venue_is_refused(monkeypatch):
+    sentence = complaint(monkeypatch, LEM_PROFILE="live", LEM_CRYPTO__BARS__VENUES="[]")
+    assert "crypto.bars.ccxt.venues" in sentence and "at least 1 item" in sentence
+
+
 def test_settings_are_read_once():
     assert settings() is settings()
 
