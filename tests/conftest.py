@@ -23,3 +23,13 @@ def closed_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def no_remembered_zones(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """yfinance keeps zones and cookies in a folder; one that cannot exist leaves it without memory."""
+    import yfinance
+
+    file = tmp_path_factory.mktemp("yfinance") / "file"
+    file.touch()
+    yfinance.set_tz_cache_location(str(file / "folder"))
