@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.error import HTTPError
@@ -254,7 +256,9 @@ def test_both_venues_go_by_the_clock(venues):
 
 def test_by_hand_it_says_how_to_point_the_live_profile_at_it(tmp_path, monkeypatch):
     command = [sys.executable, "-u", "-m", "lem_pipeline.cli", "replay", "--port", "0", "--now", "2024-02-01"]
-    with subprocess.Popen(command, env=os.environ | {"LEM_HOME": str(tmp_path)}, stdout=subprocess.PIPE) as process:
+    process = subprocess.Popen(command, env=os.environ | {"LEM_HOME": str(tmp_path)}, stdout=subprocess.PIPE)
+    with process, ExitStack() as at_the_end:
+        at_the_end.callback(process.send_signal, signal.SIGINT)
         said = iter(process.stdout.readline, b"")
         exported = (line.decode().split()[1].split("=") for line in said if line.startswith(b"export"))
         for name, url in (next(exported), next(exported)):
@@ -262,6 +266,6 @@ def test_by_hand_it_says_how_to_point_the_live_profile_at_it(tmp_path, monkeypat
         monkeypatch.setenv("LEM_PROFILE", "live")
         live = Settings()
         hours = bar_source("crypto", live.crypto.bars).fetch("SOL/USDT", datetime(2024, 1, 31, tzinfo=UTC), LATER)
-        process.terminate()
+    assert process.returncode == 0
     assert hours.num_rows == 24
     assert live.dow.bars.api_url == url
