@@ -1,11 +1,11 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON  ?= python3
 PROFILE ?= demo
-ARCHIVE ?= archive
+PORT    ?= 8900
 LEM     := .venv/bin/lem
 
 .DEFAULT_GOAL := help
-.PHONY: help demo archive live ui mlflow test lint bench clean
+.PHONY: help demo archive live replay ui mlflow test lint bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -18,13 +18,20 @@ help: ## this list
 demo: .venv/installed ## the main job on the embedded simulated market: bars, features, models, report
 	$(LEM) run --profile demo
 
-archive: export LEM_CRYPTO__BARS__PATH ?= $(ARCHIVE)/crypto-binance-spot-1h/bars.parquet
-archive: export LEM_DOW__BARS__PATH ?= $(ARCHIVE)/dow30-daily/bars.parquet
+ifdef ARCHIVE
+archive replay: export LEM_CRYPTO__BARS__PATH ?= $(ARCHIVE)/crypto-binance-spot-1h/bars.parquet
+archive replay: export LEM_DOW__BARS__PATH ?= $(ARCHIVE)/dow30-daily/bars.parquet
+replay: PROFILE = archive
+endif
+
 archive: .venv/installed ## the main job on your own bars: make archive ARCHIVE=folder
 	$(LEM) run --profile archive
 
 live: .venv/installed ## the main job on Binance and Yahoo Finance
 	$(LEM) run --profile live
+
+replay: .venv/installed ## Binance and Yahoo on this computer, simulated or from ARCHIVE=folder; FAULTS="slow-drip"
+	@$(LEM) replay --profile $(PROFILE) --port $(PORT) --faults '$(FAULTS)'
 
 ui: .venv/installed ## the Dagster UI on http://127.0.0.1:3000 (PROFILE=demo, archive or live)
 	$(LEM) ui --profile $(PROFILE)

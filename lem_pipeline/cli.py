@@ -1,8 +1,9 @@
-"""The command line: run the main job of a profile, or open its two user interfaces."""
+"""The command line: run the main job of a profile, open its two user interfaces, replay its bars."""
 
 import io
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +56,39 @@ def mlflow(profile: Profile = "demo", port: int = 5000) -> None:
     store = Tracking(home=str(settings().home)).uri
     arguments = ["ui", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+
+
+@app.command()
+def replay(
+    profile: Profile = "demo",
+    port: Annotated[int, typer.Option(help="where to listen on 127.0.0.1; 0 chooses a free port")] = 8900,
+    faults: Annotated[str, typer.Option(help='faults to switch on, such as "slow-drip status:code=429,first=3"')] = "",
+    now: Annotated[datetime | None, typer.Option(help="stop the venues' clock at this time, UTC")] = None,
+) -> None:
+    """Answer as Binance and Yahoo Finance do, from the bars of a profile, until interrupted.
+
+    Example: lem replay --faults "status:code=503,every=5"
+    """
+    _prepare(profile)
+    from lem_pipeline.defs.resources import bar_source
+    from lem_pipeline.errors import LemError
+    from lem_pipeline.replay.serve import serve
+    from lem_pipeline.settings import settings
+    from lem_pipeline.universe import CRYPTO
+
+    chosen = settings()
+    try:
+        serve(
+            bar_source("crypto", chosen.crypto.bars),
+            bar_source("dow", chosen.dow.bars),
+            [*chosen.crypto.instruments, *CRYPTO],
+            port=port,
+            faults=faults,
+            now=now and now.replace(tzinfo=UTC),
+            say=typer.echo,
+        )
+    except LemError as error:
+        _fail(str(error))
 
 
 def _prepare(profile: str) -> None:

@@ -101,7 +101,9 @@ def only_closed(bars: pa.Table, asset: AssetClass, now: datetime) -> pa.Table:
     if asset.always_open:
         closed = [start + asset.bar_size <= now for start in starts]
     else:
-        sessions = nyse_sessions(FIRST_MONTH, now + timedelta(days=7))
+        # A whole day, so that the calendar is built once a day and not at every answer.
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        sessions = nyse_sessions(FIRST_MONTH, today + timedelta(days=8))
         closes = dict(zip(sessions["bar_start"], sessions["closes_at"], strict=True))
         # A date the exchange calendar does not know is kept here and reported by the calendar check.
         closed = [closes.get(pd.Timestamp(start), start + asset.bar_size) <= now for start in starts]

@@ -29,3 +29,13 @@ def closed_port() -> str:
 def unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
     """ccxt's own pauses between requests, up to more than a second, are left out."""
     monkeypatch.setattr("ccxt.Exchange.throttle", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def no_remembered_zones(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """yfinance keeps zones and cookies in a folder; one that cannot exist leaves it without memory."""
+    import yfinance
+
+    file = tmp_path_factory.mktemp("yfinance") / "file"
+    file.touch()
+    yfinance.set_tz_cache_location(str(file / "folder"))

@@ -75,7 +75,7 @@ class YFinanceBars(BarSource):
 
     @cached_property
     def _session(self) -> Any:
-        return _yahoo_session(self.api_url)
+        return _yahoo_session(self.api_url, self.timeout_s)
 
     def _ask_once(self, instrument: str, first: date, last: date) -> pd.DataFrame:
         import yfinance as yf
@@ -90,9 +90,7 @@ class YFinanceBars(BarSource):
         ticker = yf.Ticker(instrument, session=self._session)
         try:
             # `keepna`, or yfinance drops sessions without prices and a gap goes unseen.
-            history = ticker.history(
-                start=first, end=last, auto_adjust=False, actions=True, keepna=True, timeout=self.timeout_s
-            )
+            history = ticker.history(start=first, end=last, auto_adjust=False, actions=True, keepna=True)
         except YFPricesMissingError as error:
             if self._session.chart_status < 500 and _is_rightly_empty(error, first):
                 return pd.DataFrame(columns=list(COLUMNS), index=pd.DatetimeIndex([]), dtype=float)
@@ -126,7 +124,7 @@ class YFinanceBars(BarSource):
         )
 
 
-def _yahoo_session(api_url: str | None) -> Any:
+def _yahoo_session(api_url: str | None, timeout_s: float) -> Any:
     from curl_cffi.requests import Session
 
     class YahooSession(Session):
@@ -138,7 +136,7 @@ def _yahoo_session(api_url: str | None) -> Any:
             if api_url is not None:
                 _, _, path = url.removeprefix("https://").partition("/")
                 url = f"{api_url.rstrip('/')}/{path}"
-            response = super().request(method, url, *args, **kwargs)
+            response = super().request(method, url, *args, **kwargs | {"timeout": timeout_s})
             if CHART in url:
                 self.chart_status = response.status_code
             return response

@@ -7,13 +7,14 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import yfinance
 from replay import Answer, Query, ReplayServer, Route, in_turn
 
 from lem_pipeline.errors import UnknownSymbolError, VenueRefusedError, VenueUnreachableError
 from lem_pipeline.sources.base import RAW_BARS
 from lem_pipeline.sources.yfinance import YFinanceBars
 from lem_pipeline.universe import nyse_sessions
+
+pytestmark = pytest.mark.usefixtures("no_remembered_zones")
 
 AAPL = "/v8/finance/chart/AAPL"
 SPLIT_DAY = datetime(2020, 8, 31, tzinfo=UTC)
@@ -38,14 +39,6 @@ def once_the_zone_is_known(known: Answer, then: Route) -> Callable[[Query], Answ
         return then if isinstance(then, Answer) else then(query)
 
     return answer
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_remembered_zones(tmp_path_factory):
-    """yfinance keeps zones and cookies in a folder; one that cannot exist leaves it without memory."""
-    file = tmp_path_factory.mktemp("yfinance") / "file"
-    file.touch()
-    yfinance.set_tz_cache_location(str(file / "folder"))
 
 
 @pytest.fixture
