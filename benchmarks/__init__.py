@@ -2,19 +2,24 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
     """Median time of one call, after one to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return median(times)
+    return seconds_in_turns([work], repeats)[0]
+
+
+def seconds_in_turns(works: Sequence[Callable[[], object]], repeats: int = 5) -> list[float]:
+    """Median time of one call of each, after one to warm up; in turns, so that noise hits all alike."""
+    times: list[list[float]] = [[] for _ in works]
+    for _ in range(1 + repeats):
+        for work, taken in zip(works, times, strict=True):
+            start = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - start)
+    return [median(taken[1:]) for taken in times]
 
 
 def report(name: str, ours: float, baseline: float, aim: float) -> None:

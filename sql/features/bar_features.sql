@@ -10,22 +10,28 @@ bars as (
     where bar_number is not null
 ),
 
+-- History starts anew after a gap, a split, or a bar in which nothing could be traded.
 breaks as (
     select
         *,
-        -- History starts anew after a gap, a split, or a bar in which nothing could be traded.
-        not is_sound
-        or split_ratio <> 1
-        or bar_number <> 1 + lag(bar_number) over by_symbol
-        or not lag(is_sound) over by_symbol as is_break
+        lag(close) over by_symbol as close_before,
+        coalesce(
+            not is_sound
+            or split_ratio <> 1
+            or bar_number <> 1 + lag(bar_number) over by_symbol
+            or not lag(is_sound) over by_symbol,
+            false
+        ) as is_break
     from bars
     window by_symbol as (partition by asset_class, symbol order by bar_number)
 ),
 
+-- DuckDB counts anew for each bar where a count has a filter, hence the nullif.
 segments as (
     select
         *,
-        count(*) filter (where is_break) over (
+        case when not is_break then ln(close / close_before) end as log_return,
+        count(nullif(is_break, false)) over (
             partition by asset_class, symbol order by bar_number
         ) as segment,
         nullif(avg(volume) over (
@@ -35,18 +41,13 @@ segments as (
     from breaks
 ),
 
-returns as (
+-- What each bar's own segment has seen up to its close.
+histories as (
     select
         *,
         row_number() over by_segment - 1 as history_bars,
-        ln(nullif(close, 0) / nullif(lag(close) over by_segment, 0)) as log_return
-    from segments
-    window by_segment as (partition by asset_class, symbol, segment order by bar_number)
-),
-
-volatilities as (
-    select
-        *,
+        lag(close, 4) over by_segment as close_4_before,
+        lag(close, 24) over by_segment as close_24_before,
         stddev_samp(log_return) over (
             by_segment rows between 167 preceding and current row
         ) as volatility_after,
@@ -55,7 +56,8 @@ volatilities as (
         ) as recent_volatility_after,
         avg(volume) over (by_segment rows between 11 preceding and current row) as recent_volume_after,
         avg(volume) over (by_segment rows between 167 preceding and current row) as volume_after
-    from returns
+    from segments
+    where is_sound
     window by_segment as (partition by asset_class, symbol, segment order by bar_number)
 ),
 
@@ -64,29 +66,26 @@ facts as (
     select
         *,
         log_return / nullif(volatility_after, 0) as return_1,
-        ln(close / lag(close, 4) over by_segment) / nullif(2 * volatility_after, 0) as return_4,
-        ln(close / lag(close, 24) over by_segment) / nullif(sqrt(24) * volatility_after, 0) as return_24,
+        ln(close / close_4_before) / nullif(2 * volatility_after, 0) as return_4,
+        ln(close / close_24_before) / nullif(sqrt(24) * volatility_after, 0) as return_24,
         ln(close / price) / nullif(volatility_after, 0) as close_over_price,
         ln(high / low) / nullif(volatility_after, 0) as bar_range,
         ln(volume / expected_volume) as volume_surprise,
         ln(recent_volume_after / volume_after) as volume_trend,
         ln(nullif(recent_volatility_after, 0) / nullif(volatility_after, 0)) as volatility_trend,
         coalesce(2 * taker_buy_volume / volume - 1, 0) as taker_imbalance
-    from volatilities
-    where is_sound
-    window by_segment as (partition by asset_class, symbol, segment order by bar_number)
+    from histories
 ),
 
+-- Means of decimals, whose sum comes out the same to the last digit in whatever order.
 market as (
     select
-        *,
-        avg(return_1) over market as market_return,
-        avg(volume_surprise) over market as market_volume_surprise
+        asset_class,
+        bar_number,
+        avg(return_1::decimal(38, 18)) as market_return,
+        avg(volume_surprise::decimal(38, 18)) as market_volume_surprise
     from facts
-    -- Ordered, so that sums come out the same to the last digit.
-    window market as (
-        partition by asset_class, bar_number order by symbol rows between unbounded preceding and unbounded following
-    )
+    group by all
 )
 
 select
@@ -123,5 +122,6 @@ select
         return_1 + return_4 + return_24 + close_over_price + bar_range + volume_surprise + volume_trend
         + volatility_trend + market_return + market_volume_surprise
     ) over by_segment is not null as is_complete -- True where no feature is null
-from market
+from facts
+inner join market using (asset_class, bar_number)
 window by_segment as (partition by asset_class, symbol, segment order by bar_number)
