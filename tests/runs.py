@@ -3,17 +3,21 @@
 import contextlib
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest.mock import patch
 
 import dagster as dg
 import pyarrow as pa
 
 from lem_pipeline.main_job import END_TAG, START_TAG
 from lem_pipeline.sources.base import BarSource
+from lem_pipeline.sources.ccxt import CcxtBars
 from lem_pipeline.sources.simulated import SimulatedBars
+from lem_pipeline.sources.yfinance import YFinanceBars
 from lem_pipeline.storage import Warehouse
 
 PROFILE = """
@@ -24,18 +28,18 @@ lem-crypto = ["crypto"]
 lem-dow = ["dow"]
 
 [crypto]
-instruments = ["BTC/USDT", "ETH/USDT", "BNB/USDT", "XRP/USDT"]
+instruments = ["BTC/USDT", "ETH/USDT"]
 start = "2024-01-01"
-end = "2024-04-01"
+end = "2024-03-01"
 bars = { source = "simulated", origin = "2024-01-01" }
 
 [dow]
-instruments = ["AAPL", "IBM", "KO", "MMM"]
+instruments = ["AAPL", "IBM"]
 start = "2022-01-01"
-end = "2024-04-01"
+end = "2024-03-01"
 bars = { source = "simulated", origin = "2022-01-01" }
 """
-FIRST, LAST = "2022-01-01", "2024-03-01"
+FIRST, LAST = "2022-01-01", "2024-02-01"
 
 
 def simulated() -> dict[str, BarSource]:
@@ -44,6 +48,11 @@ def simulated() -> dict[str, BarSource]:
         "crypto": SimulatedBars(asset_class="crypto", origin="2024-01-01"),
         "dow": SimulatedBars(asset_class="dow", origin="2022-01-01"),
     }
+
+
+def replayed(url: str) -> dict[str, BarSource]:
+    """The live sources, pointed at a replay."""
+    return {"crypto": CcxtBars(api_url=url, backoff_s=0.001), "dow": YFinanceBars(api_url=url, backoff_s=0.001)}
 
 
 @lru_cache(maxsize=1)
@@ -84,11 +93,10 @@ def started(folder: Path, *args: object, **options: object) -> BaseProcess:
     context.set_forkserver_preload(["preloaded"])
     profile = folder / "profile.toml"
     profile.write_text(PROFILE)
-    # Read once, by the process that all others are forked from.
-    os.environ["LEM_PROFILE"] = str(profile)
     process = context.Process(target=run, args=args, kwargs=options)
-    process.start()
-    del os.environ["LEM_PROFILE"]
+    # Read once, by the process that all others are forked from; Python 3.11 forgets to hand it the path.
+    with patch.dict(os.environ, LEM_PROFILE=str(profile), PYTHONPATH=os.pathsep.join(sys.path)):
+        process.start()
     return process
 
 

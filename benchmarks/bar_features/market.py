@@ -12,7 +12,7 @@ from benchmarks.bar_features import in_sql
 from lem_models.simulation import SimulatedSymbol, days_of_week, hours_of_week
 from lem_pipeline.sources.base import raw_bars
 from lem_pipeline.sql_assets import sql_files
-from lem_pipeline.universe import DOW_30, FIRST_MONTH, nyse_sessions
+from lem_pipeline.universe import DOW_DAILY, FIRST_MONTH, nyse_sessions
 
 FATES = ["missing", "without trades", "unknown", "split"]
 
@@ -33,7 +33,9 @@ def write_market(path: Path, symbols: tuple[int, int], bars: tuple[int, int], br
     crypto = [f"C{number:02}/USDT" for number in range(symbols[0])]
     raw = {
         "crypto_bars": pa.concat_tables(_hourly(symbol, hours, break_every, random, seed) for symbol in crypto),
-        "dow_bars": pa.concat_tables(_daily(s, days, break_every, random, seed) for s in DOW_30[: symbols[1]]),
+        "dow_bars": pa.concat_tables(
+            _daily(s, days, break_every, random, seed) for s in DOW_DAILY.instruments[: symbols[1]]
+        ),
         "nyse_sessions": pa.Table.from_pandas(nyse_sessions(FIRST_MONTH, datetime(2026, 1, 1, tzinfo=UTC))),
     }
     with in_sql.database() as connection:
@@ -71,5 +73,5 @@ def _broken(
     broken = columns | {"split_ratio": np.where(fate == "split", 2.0, 1.0)}
     for name in columns.keys() & {"volume", "notional", "taker_buy_volume"}:
         broken[name] = np.select([fate == "without trades", fate == "unknown"], [0.0, np.nan], columns[name])
-    table = raw_bars({"bar_start": starts, **broken}, symbol=symbol, venue="simulated", price_basis="as_traded")
+    table = raw_bars({"bar_start": starts, **broken}, symbol=symbol, venue="simulated")
     return table.filter(pa.array(fate != "missing"))

@@ -70,7 +70,7 @@ def test_overlapping_runs_and_readers_lose_nothing_and_nobody_waits_without_a_wo
     for reader in readers:
         reader.start()
     runs = {
-        "backfill": ((FIRST, "2024-02-01"), True),
+        "backfill": ((FIRST, "2024-01-01"), True),
         "overlapping backfill": (("2024-01-01", LAST), False),
         "scheduled run": (scheduled_months(), False),
     }
