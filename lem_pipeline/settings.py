@@ -120,6 +120,7 @@ class Settings(BaseSettings):
     crypto: MarketSettings
     dow: MarketSettings
     dow_members_only: bool = True  # build windows of a name only while it was in the index
+    patience_s: float = 60  # how long to wait for other programs to close the warehouse
     models: dict[str, list[Literal["crypto", "dow"]]]
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()

@@ -46,7 +46,7 @@ def resources() -> dg.Definitions:
     return dg.Definitions(
         resources={
             "sources": {name: bar_source(name, chosen.market(name).bars) for name in ("crypto", "dow")},
-            "warehouse": Warehouse(path=str(chosen.warehouse)),
+            "warehouse": Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s),
             "tracking": Tracking(home=str(chosen.home)),
         }
     )

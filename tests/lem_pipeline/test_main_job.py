@@ -220,9 +220,9 @@ def test_bad_input_is_met_with_one_sentence(setting: str, instead: str, sentence
 def test_an_open_database_is_met_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(PROFILE.format(home=tmp_path))
     with duckdb.connect(str(tmp_path / "warehouse.duckdb")):
-        done = lem("run", "--profile", str(tmp_path / "small.toml"))
+        done = lem("run", "--profile", str(tmp_path / "small.toml"), LEM_PATIENCE_S="1")
     assert done.returncode == 1
-    assert "is open in another program" in done.stderr.strip().splitlines()[-1]
+    assert "has been open in another program for" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stdout + done.stderr
 
 
