@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
@@ -64,7 +64,6 @@ DOW_DAILY = AssetClass(
 ASSET_CLASSES = {a.name: a for a in (CRYPTO_HOURLY, DOW_DAILY)}
 
 
-@lru_cache(maxsize=4)
 def nyse_sessions(start: datetime, end: datetime) -> pd.DataFrame:
     """New York Stock Exchange sessions that open in ``[start, end)``.
 
@@ -73,10 +72,18 @@ def nyse_sessions(start: datetime, end: datetime) -> pd.DataFrame:
         ``opens_at`` and ``closes_at`` (UTC, half days included) and ``session_number`` (days of trading
         since the first session of 2000).
     """
+    sessions = _sessions_through(end.year)
+    inside = (sessions["bar_start"] >= start) & (sessions["bar_start"] < end)
+    return sessions[inside].reset_index(drop=True)
+
+
+@lru_cache(maxsize=4)
+def _sessions_through(year: int) -> pd.DataFrame:
+    # Whole years, as calendars are slow to make and most questions end at some moment of today.
     import exchange_calendars
 
     # A fixed first session keeps `session_number` the same whatever range is asked for.
-    calendar = exchange_calendars.get_calendar("XNYS", start=FIRST_MONTH.date(), end=end.date())
+    calendar = exchange_calendars.get_calendar("XNYS", start=FIRST_MONTH.date(), end=date(year, 12, 31))
     schedule = calendar.schedule
     sessions = pd.DataFrame(
         {
@@ -88,8 +95,7 @@ def nyse_sessions(start: datetime, end: datetime) -> pd.DataFrame:
     )
     for column in ("bar_start", "opens_at", "closes_at"):
         sessions[column] = pd.to_datetime(sessions[column], utc=True).dt.as_unit("us")
-    inside = (sessions["bar_start"] >= start) & (sessions["bar_start"] < end)
-    return sessions[inside].reset_index(drop=True)
+    return sessions
 
 
 def only_closed(bars: pa.Table, asset: AssetClass, now: datetime) -> pa.Table:
@@ -101,9 +107,7 @@ def only_closed(bars: pa.Table, asset: AssetClass, now: datetime) -> pa.Table:
     if asset.always_open:
         closed = [start + asset.bar_size <= now for start in starts]
     else:
-        # A whole day, so that the calendar is built once a day and not at every answer.
-        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        sessions = nyse_sessions(FIRST_MONTH, today + timedelta(days=8))
+        sessions = nyse_sessions(FIRST_MONTH, now + timedelta(days=7))
         closes = dict(zip(sessions["bar_start"], sessions["closes_at"], strict=True))
         # A date the exchange calendar does not know is kept here and reported by the calendar check.
         closed = [closes.get(pd.Timestamp(start), start + asset.bar_size) <= now for start in starts]

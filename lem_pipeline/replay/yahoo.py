@@ -152,9 +152,8 @@ def _so_far(newest: Row, now: datetime) -> Row:
 
 def _session(day: date) -> tuple[datetime, datetime]:
     """Open and close of the first session from a day on."""
-    # A whole year at a time, as calendars are slow to make and the last few are remembered.
-    year = nyse_sessions(datetime(day.year, 1, 1, tzinfo=UTC), datetime(day.year + 1, 1, 15, tzinfo=UTC))
-    found = year[year["bar_start"] >= datetime.combine(day, time(), UTC)].iloc[0]
+    midnight = datetime.combine(day, time(), UTC)
+    found = nyse_sessions(midnight, midnight + timedelta(days=15)).iloc[0]
     return found["opens_at"].to_pydatetime(), found["closes_at"].to_pydatetime()
 
 
