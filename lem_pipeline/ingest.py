@@ -12,12 +12,11 @@ from lem_pipeline.errors import (
     IncompleteIngestionError,
     LemError,
     VenueRefusedError,
-    WarehouseError,
 )
 from lem_pipeline.revisions import take_in
 from lem_pipeline.settings import MarketSettings
 from lem_pipeline.sources.base import BarSource
-from lem_pipeline.storage import Warehouse, append, create_if_missing
+from lem_pipeline.storage import Warehouse, replace_rows
 from lem_pipeline.universe import AssetClass
 
 Period = tuple[datetime, datetime]
@@ -101,7 +100,7 @@ def ingest(
         for since, until in missing_periods(fetched.get(instrument, []), start, end):
             try:
                 answer = source.fetch(instrument, since, until)
-            except (ConfigurationError, WarehouseError):
+            except ConfigurationError:
                 raise
             except LemError as error:
                 failed[instrument] = error
@@ -140,12 +139,13 @@ def store(
     row = dict(zip(LEDGER_SCHEMA.names, [table, instrument, *period, seen_at, len(answer)], strict=True))
     with warehouse.transaction() as connection:
         revised = take_in(connection, table, instrument, answer, period, seen_at=seen_at, drop_withdrawn=drop_withdrawn)
-        create_if_missing(connection, LEDGER, LEDGER_SCHEMA)
-        connection.execute(
-            f"delete from {LEDGER} where raw_table = $raw_table and symbol = $symbol and fetched_from = $fetched_from",
+        replace_rows(
+            connection,
+            LEDGER,
+            pa.Table.from_pylist([row], schema=LEDGER_SCHEMA),
+            "raw_table = $raw_table and symbol = $symbol and fetched_from = $fetched_from",
             {name: row[name] for name in ("raw_table", "symbol", "fetched_from")},
         )
-        append(connection, LEDGER, pa.Table.from_pylist([row], schema=LEDGER_SCHEMA))
     return revised
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lem_pipeline.sql_assets import SQL
-from lem_pipeline.storage import append, create_if_missing
+from lem_pipeline.storage import create_if_missing, replace_rows
 
 if TYPE_CHECKING:
     import duckdb
@@ -69,14 +69,12 @@ def take_in(
         """,
         window,
     )
-    recorded = 0
-    if connection.execute("select count(*) from earlier").fetchall()[0][0]:
-        recorded = _record(connection, table, symbol, seen_at)
-        kept = "" if drop_withdrawn else "and bar_start in (select bar_start from answered)"
-        connection.execute(
-            f"delete from {table} where symbol = $symbol and bar_start >= $since and bar_start < $until {kept}", window
-        )
-    append(connection, table, answered)
+    any_earlier = connection.execute("select count(*) from earlier").fetchall()[0][0]
+    recorded = _record(connection, table, symbol, seen_at) if any_earlier else 0
+    replaced = "symbol = $symbol and bar_start >= $since and bar_start < $until"
+    if not drop_withdrawn:
+        replaced += " and bar_start in (select bar_start from answered)"
+    replace_rows(connection, table, answered, replaced, window)
     return recorded
 
 

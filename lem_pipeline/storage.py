@@ -139,21 +139,6 @@ class Warehouse(dg.ConfigurableResource):
         """Where readers find their copy."""
         return Path(self.path).with_name("readers.duckdb")
 
-    def replace_window(self, table: str, rows: pa.Table, where: str, parameters: Mapping[str, Any]) -> Written:
-        """Delete the rows of a table that match, insert others, in one transaction: safe to run twice.
-
-        Args:
-            table: ``schema.name``; created with the columns of ``rows`` where missing.
-            rows: What the window holds from now on.
-            where: Condition of the rows to delete, with ``$name`` parameters.
-            parameters: Their values.
-        """
-        with self.transaction() as connection:
-            create_if_missing(connection, table, rows.schema)
-            connection.execute(f"delete from {table} where {where}", dict(parameters))
-            append(connection, table, rows)
-            return written(connection, table, len(rows))
-
     def write_table(self, table: str, rows: pa.Table) -> Written:
         """Replace a table by the rows given."""
         with self.connection() as connection:
@@ -203,6 +188,23 @@ def append(connection: "duckdb.DuckDBPyConnection", table: str, rows: pa.Table) 
     connection.register("appended_rows", rows)
     connection.execute(f"insert into {table} by name from appended_rows")
     connection.unregister("appended_rows")
+
+
+def replace_rows(
+    connection: "duckdb.DuckDBPyConnection", table: str, rows: pa.Table, where: str, parameters: Mapping[str, Any]
+) -> None:
+    """Delete the rows of a table that match and add others; within a transaction, safe to run twice.
+
+    Args:
+        connection: Within a transaction.
+        table: ``schema.name``; created with the columns of ``rows`` where missing.
+        rows: What takes the place of the rows deleted.
+        where: Condition of the rows to delete, with ``$name`` parameters.
+        parameters: Their values.
+    """
+    create_if_missing(connection, table, rows.schema)
+    connection.execute(f"delete from {table} where {where}", dict(parameters))
+    append(connection, table, rows)
 
 
 def written(connection: "duckdb.DuckDBPyConnection", table: str, inserted: int) -> Written:

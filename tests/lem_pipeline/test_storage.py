@@ -13,14 +13,14 @@ import pyarrow as pa
 import pytest
 
 from lem_pipeline.errors import WarehouseLockedError
-from lem_pipeline.storage import SCHEMAS, Warehouse, content_hash
+from lem_pipeline.storage import SCHEMAS, Warehouse, Written, content_hash, replace_rows, written
 
 NOTES = "raw.notes"
 WRITERS = """
 import os
 import sys
 import pyarrow as pa
-from lem_pipeline.storage import Warehouse
+from lem_pipeline.storage import Warehouse, replace_rows
 
 path, *names = sys.argv[1:]
 for name in names:
@@ -29,7 +29,8 @@ for name in names:
     for number in range(10):
         rows = pa.table({"writer": [name] * 3, "number": [number] * 3, "value": [0.0, 1.0, 2.0]})
         this_write = {"writer": name, "number": number}
-        Warehouse(path=path).replace_window("raw.notes", rows, "writer = $writer and number = $number", this_write)
+        with Warehouse(path=path).transaction() as connection:
+            replace_rows(connection, "raw.notes", rows, "writer = $writer and number = $number", this_write)
     sys.exit()
 print([os.wait()[1] for _ in names])
 """
@@ -60,6 +61,12 @@ def notes(numbers: list[int], value: float | str = 1.0) -> pa.Table:
     return pa.table({"number": numbers, "value": [value] * len(numbers)})
 
 
+def replace(warehouse: Warehouse, rows: pa.Table, where: str, parameters: dict[str, int]) -> Written:
+    with warehouse.transaction() as connection:
+        replace_rows(connection, NOTES, rows, where, parameters)
+        return written(connection, NOTES, len(rows))
+
+
 def stored(warehouse: Warehouse) -> list[tuple[int, float]]:
     return [tuple(row.values()) for row in warehouse.read(f"from {NOTES} order by all").to_pylist()]
 
@@ -83,10 +90,10 @@ def test_a_new_warehouse_has_its_folder_and_schemas(warehouse):
 
 
 def test_replacing_a_window_twice_leaves_the_table_as_after_the_first_time(warehouse):
-    warehouse.replace_window(NOTES, notes([1, 2, 3, 4]), "true", {})
-    first = warehouse.replace_window(NOTES, notes([2, 3], 7.0), "number between $low and $high", {"low": 2, "high": 3})
+    replace(warehouse, notes([1, 2, 3, 4]), "true", {})
+    first = replace(warehouse, notes([2, 3], 7.0), "number between $low and $high", {"low": 2, "high": 3})
     after_first = stored(warehouse)
-    second = warehouse.replace_window(NOTES, notes([2, 3], 7.0), "number between $low and $high", {"low": 2, "high": 3})
+    second = replace(warehouse, notes([2, 3], 7.0), "number between $low and $high", {"low": 2, "high": 3})
     assert stored(warehouse) == after_first == [(1, 1.0), (2, 7.0), (3, 7.0), (4, 1.0)]
     assert first == second
     assert (first.table, first.inserted, first.rows) == (NOTES, 2, 4)
@@ -94,28 +101,28 @@ def test_replacing_a_window_twice_leaves_the_table_as_after_the_first_time(wareh
 
 
 def test_a_window_replaced_by_nothing_is_emptied(warehouse):
-    warehouse.replace_window(NOTES, notes([1, 2]), "true", {})
-    warehouse.replace_window(NOTES, notes([]).cast(notes([1]).schema), "number = $number", {"number": 1})
+    replace(warehouse, notes([1, 2]), "true", {})
+    replace(warehouse, notes([]).cast(notes([1]).schema), "number = $number", {"number": 1})
     assert stored(warehouse) == [(2, 1.0)]
 
 
 def test_columns_are_matched_by_name_and_not_by_place(warehouse):
-    warehouse.replace_window(NOTES, notes([1]), "true", {})
-    warehouse.replace_window(NOTES, notes([2]).select(["value", "number"]), "false", {})
+    replace(warehouse, notes([1]), "true", {})
+    replace(warehouse, notes([2]).select(["value", "number"]), "false", {})
     assert stored(warehouse) == [(1, 1.0), (2, 1.0)]
 
 
 def test_a_failing_insert_leaves_the_table_as_it_was(warehouse):
-    warehouse.replace_window(NOTES, notes([1, 2, 3]), "true", {})
+    replace(warehouse, notes([1, 2, 3]), "true", {})
     before = stored(warehouse)
     with pytest.raises(duckdb.ConversionException):
-        warehouse.replace_window(NOTES, notes([2], "not a number"), "number >= 2", {})
+        replace(warehouse, notes([2], "not a number"), "number >= 2", {})
     assert stored(warehouse) == before
 
 
 def test_a_failing_first_write_leaves_no_table_behind(warehouse):
     with pytest.raises(duckdb.BinderException):
-        warehouse.replace_window(NOTES, notes([1]), "no_such_column = 1", {})
+        replace(warehouse, notes([1]), "no_such_column = 1", {})
     assert not warehouse.has_table(NOTES)
 
 
