@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from replay import Answer, Query, Route
+from lem_pipeline.replay.answers import Answer, Query, Route
 
 HOUR_MS = 3_600_000
 SYMBOL = "BTC/USDT"

@@ -1,11 +1,8 @@
-"""The replay server, and an answer that changes from request to request."""
+"""An answer of a replayed venue that changes from request to request."""
 
 from collections.abc import Callable
 
-from lem_pipeline.replay.answers import Answer, Query, Route
-from lem_pipeline.replay.server import ReplayServer
-
-__all__ = ["Answer", "Query", "ReplayServer", "Route", "in_turn"]
+from lem_pipeline.replay.answers import Answer, Query
 
 
 def in_turn(*answers: Answer) -> Callable[[Query], Answer]:

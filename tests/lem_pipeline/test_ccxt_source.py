@@ -10,7 +10,7 @@ import ccxt
 import dagster as dg
 import pytest
 from exchanges import BINANCE, BITSTAMP, COINBASE, OKX, SYMBOL, after, hourly, ms
-from replay import Answer, Query, ReplayServer, Route, in_turn
+from replay import in_turn
 
 from lem_pipeline.errors import (
     ConfigurationError,
@@ -19,6 +19,8 @@ from lem_pipeline.errors import (
     VenueRefusedError,
     VenueUnreachableError,
 )
+from lem_pipeline.replay.answers import Answer, Query, Route
+from lem_pipeline.replay.server import ReplayServer
 from lem_pipeline.sources.base import RAW_BARS
 from lem_pipeline.sources.ccxt import CcxtBars
 from lem_pipeline.sources.klines import SHAPES

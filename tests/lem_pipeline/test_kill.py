@@ -76,7 +76,7 @@ def killed_at(moment: Moment, run: BaseProcess) -> bool:
     return run.exitcode == -signal.SIGKILL
 
 
-def test_an_ingestion_killed_over_twenty_times_ends_like_an_undisturbed_one(tmp_path, venues, requests):
+def test_an_ingestion_killed_at_least_twenty_times_ends_like_an_undisturbed_one(tmp_path, venues, requests):
     sources = partial(replayed, venues.url)
     alone = Warehouse(path=str(tmp_path / "alone" / "warehouse.duckdb"))
     undisturbed = started(tmp_path, alone.path, sources, tmp_path / "alone.log")

@@ -20,9 +20,10 @@ from exchanges import (
     hourly,
     ms,
 )
-from replay import Answer, Query, ReplayServer, Route
 
 from lem_pipeline.errors import ConfigurationError, HistoryUnavailableError, VenueUnreachableError
+from lem_pipeline.replay.answers import Answer, Query, Route
+from lem_pipeline.replay.server import ReplayServer
 from lem_pipeline.sources.base import RAW_BARS
 from lem_pipeline.sources.ccxt import CcxtBars
 

@@ -11,9 +11,10 @@ from time import monotonic, sleep
 import pyarrow as pa
 import pytest
 from exchanges import BINANCE, BITSTAMP, COINBASE, KRAKEN, OKX, SYMBOL, Exchange, after, hourly
-from replay import Answer, Query, ReplayServer, Route
 
 from lem_pipeline.errors import VenueBlockedError, VenueRefusedError, VenueUnreachableError
+from lem_pipeline.replay.answers import Answer, Query, Route
+from lem_pipeline.replay.server import ReplayServer
 from lem_pipeline.sources.ccxt import CcxtBars
 
 pytestmark = pytest.mark.usefixtures("unthrottled")

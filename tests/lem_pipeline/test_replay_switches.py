@@ -5,11 +5,12 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from replay import Answer, ReplayServer
 
 from lem_pipeline.errors import ConfigurationError
+from lem_pipeline.replay.answers import Answer
 from lem_pipeline.replay.catalogue import FAULTS, parse
 from lem_pipeline.replay.row_faults import MispricedBar
+from lem_pipeline.replay.server import ReplayServer
 from lem_pipeline.replay.wire_faults import HtmlPage, Status
 
 

@@ -7,9 +7,11 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from replay import Answer, Query, ReplayServer, Route, in_turn
+from replay import in_turn
 
 from lem_pipeline.errors import UnknownSymbolError, VenueRefusedError, VenueUnreachableError
+from lem_pipeline.replay.answers import Answer, Query, Route
+from lem_pipeline.replay.server import ReplayServer
 from lem_pipeline.sources.base import RAW_BARS
 from lem_pipeline.sources.yfinance import YFinanceBars
 from lem_pipeline.universe import nyse_sessions
