@@ -14,7 +14,7 @@ UNSETTLED = max(asset.settles_after for asset in ASSET_CLASSES.values()) + timed
 
 main = dg.define_asset_job("main", dg.AssetSelection.all(), description="Everything: from source to report.")
 ingest = dg.define_asset_job(
-    "ingest", TABLES | FOR_READERS, description="Fetch new bars, then rebuild features, windows and the quality page."
+    "ingest", TABLES | FOR_READERS, description="Fetch new bars, then rebuild features and windows."
 )
 train = dg.define_asset_job("train_and_compare", MODELS, description="Train, register, evaluate and report.")
 
