@@ -256,7 +256,13 @@ def test_both_venues_go_by_the_clock(venues):
 
 def test_by_hand_it_says_how_to_point_the_live_profile_at_it(tmp_path, monkeypatch):
     command = [sys.executable, "-u", "-m", "lem_pipeline.cli", "replay", "--port", "0", "--now", "2024-02-01"]
-    process = subprocess.Popen(command, env=os.environ | {"LEM_HOME": str(tmp_path)}, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"LEM_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        # A suite that runs in the background is deaf to Ctrl-C, and so would its children be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     with process, ExitStack() as at_the_end:
         at_the_end.callback(process.send_signal, signal.SIGINT)
         said = iter(process.stdout.readline, b"")
