@@ -2,20 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lem_pipeline import figures, report_tables
+from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
 from lem_pipeline.report_tables import MODEL_STRATEGY, NORMAL_95, TWAP_STRATEGY, Cell, Row
 from lem_pipeline.yardsticks import Published, published_for, stopping_option_sigma
 
-SIMULATED_BANNER = "SIMULATED DATA"
-SIMULATED_NOTE = "Prices were drawn by a random generator: no figure here says anything about a real market."
 PLOTLY_SETTINGS = {"displayModeBar": False, "responsive": True}
 
 
@@ -119,17 +116,10 @@ def comparison_html(
         provenance: What the results rest on (data snapshot, code, seeds, configuration), name and value.
         simulated: Whether any price behind the results was simulated.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     models = sorted(set(improvements["model"]))
-    return environment.get_template("report.html.j2").render(
-        banner=SIMULATED_BANNER if simulated else "",
-        banner_note=SIMULATED_NOTE,
+    return render(
+        "comparison.html.j2",
+        simulated=simulated,
         verdicts=verdict(improvements).splitlines(),
         headline=report_tables.headline_table(improvements, scenarios),
         sections=[

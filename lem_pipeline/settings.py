@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from lem_models.config import LEMConfig, TrainingConfig
 from lem_pipeline.errors import ConfigurationError
+from lem_pipeline.universe import ASSET_CLASSES
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -142,6 +143,16 @@ class Settings(BaseSettings):
         """The settings of an asset class."""
         market: MarketSettings = getattr(self, asset_class)
         return market
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any price behind the results is simulated."""
+        return any(self.market(name).bars.source == "simulated" for name in ASSET_CLASSES)
+
+    @property
+    def live(self) -> list[str]:
+        """Asset classes whose bars are fetched up to the present."""
+        return [name for name in ASSET_CLASSES if self.market(name).end is None]
 
     @property
     def warehouse(self) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ FOLLOW = (
     .without(~dg.AutomationCondition.any_deps_missing())
     & dg.AutomationCondition.all_deps_blocking_checks_passed()
 ).with_label("follow upstream tables that passed their checks")
+
+DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ def table_metadata(columns: tuple[tuple[str, str], ...], rows: int, descriptions
     return {"dagster/row_count": rows, "dagster/column_schema": schema}
 
 
-def sql_asset(file: SqlFile, parameters: Parameters) -> dg.AssetsDefinition:
+def sql_asset(
+    file: SqlFile, parameters: Parameters, freshness: dg.FreshnessPolicy | None = None
+) -> dg.AssetsDefinition:
     """The asset that replaces one table by the answer of its statement."""
 
     @dg.asset(
@@ -108,6 +113,7 @@ def sql_asset(file: SqlFile, parameters: Parameters) -> dg.AssetsDefinition:
         kinds={"duckdb", "sql"},
         pool="duckdb",
         automation_condition=FOLLOW,
+        freshness_policy=freshness,
     )
     def table(warehouse: Warehouse) -> dg.MaterializeResult:
         with explained():

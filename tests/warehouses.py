@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from lem_pipeline.ingest import LEDGER_SCHEMA
 from lem_pipeline.revisions import REVISIONS_SCHEMA
 from lem_pipeline.sources.base import RAW_BARS
 from lem_pipeline.sql_assets import SQL, SqlFile, sql_files
@@ -20,6 +22,7 @@ PARAMETERS: dict[str, Any] = {
     "asset_classes": ["crypto", "dow"],
     "lookback": 8,
     "horizon": 4,
+    "live": [],
     "train": 0.7,
     "validation": 0.15,
     "dow_members_only": True,
@@ -95,6 +98,7 @@ def with_raw_tables(path: Path, crypto: pd.DataFrame | None = None, dow: pd.Data
         "nyse_sessions": pa.Table.from_pandas(sessions(), preserve_index=False),
         "dow_members": pa.Table.from_pandas(dow_members(), preserve_index=False),
         "revisions": REVISIONS_SCHEMA.empty_table(),
+        "fetched_periods": LEDGER_SCHEMA.empty_table(),
     }
     for name, rows in tables.items():
         warehouse.write_table(f"raw.{name}", rows)
@@ -116,9 +120,10 @@ def build(
 
 def run(warehouse: Warehouse, parameters: Mapping[str, Any] = PARAMETERS, schemas: Sequence[str] = TABLES) -> None:
     """Run the repository's SQL on what the warehouse holds."""
-    files = [file for schema in schemas for file in sql_files(schema)]
+    files = {file.table: file for schema in schemas for file in sql_files(schema)}
+    order = TopologicalSorter({table: file.upstreams for table, file in files.items()}).static_order()
     with warehouse.connection() as connection:
-        for file in files:
+        for file in (files[table] for table in order if table in files):
             connection.execute(f"create or replace table {file.table} as {file.text}", file.bind(parameters))
 
 

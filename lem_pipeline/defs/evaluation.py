@@ -69,7 +69,11 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
 @dg.asset(
     key=["reports", "comparison"],
     group_name="reports",
-    deps=[asset_key("reports.slippage_by_scenario"), asset_key("reports.side_averaged_improvement")],
+    deps=[
+        asset_key("reports.slippage_by_scenario"),
+        asset_key("reports.side_averaged_improvement"),
+        asset_key("quality.dow_coverage"),
+    ],
     kinds={"html"},
     automation_condition=FOLLOW,
 )
@@ -83,8 +87,9 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         scenarios = warehouse.read("from reports.slippage_by_scenario order by all").to_pandas()
         improvements = warehouse.read("from reports.side_averaged_improvement order by all").to_pandas()
         completions = warehouse.read((SQL / "queries/completions.sql").read_text()).to_pandas()
-    simulated = any(chosen.market(a).bars.source == "simulated" for a in ("crypto", "dow"))
-    page = comparison_html(scenarios, improvements, completions, provenance(context, chosen, tracking), simulated)
+    page = comparison_html(
+        scenarios, improvements, completions, provenance(context, chosen, warehouse, tracking), chosen.simulated
+    )
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -94,20 +99,23 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     ]
     return dg.MaterializeResult(
         metadata={
-            "data": "SIMULATED, no market figures" if simulated else "real bars",
+            "data": "SIMULATED, no market figures" if chosen.simulated else "real bars",
             "headline_table": dg.MetadataValue.table(headline),
-            "headline_in_full": dg.MetadataValue.md(headline_markdown(improvements, scenarios, simulated)),
+            "headline_in_full": dg.MetadataValue.md(headline_markdown(improvements, scenarios, chosen.simulated)),
             "verdict": verdict(improvements),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
     )
 
 
-def provenance(context: dg.AssetExecutionContext, chosen: Settings, tracking: Tracking) -> list[tuple[str, str]]:
+def provenance(
+    context: dg.AssetExecutionContext, chosen: Settings, warehouse: Warehouse, tracking: Tracking
+) -> list[tuple[str, str]]:
     """Where the report's figures come from."""
     from lem_pipeline.defs.resources import bar_source
 
     rows = [(f"{a} bars", bar_source(a, chosen.market(a).bars).provenance) for a in ("crypto", "dow")]
+    rows.append(("Dow universe", dow_universe(chosen, warehouse)))
     client = tracking.client()
     for name in chosen.models:
         version = client.get_model_version_by_alias(name, "challenger")
@@ -117,3 +125,15 @@ def provenance(context: dg.AssetExecutionContext, chosen: Settings, tracking: Tr
         rows.append((f"{name} MLflow run", version.run_id or "unknown"))
     rows += [("seed", str(chosen.training.seed)), ("report code", code_version()), ("Dagster run", context.run.run_id)]
     return rows
+
+
+def dow_universe(chosen: Settings, warehouse: Warehouse) -> str:
+    """The survivorship choice, and how much of the index has bars."""
+    if not chosen.dow_members_only:
+        return "every instrument of the settings at any time: names that joined the index later are traded before"
+    coverage = warehouse.read("select sum(with_bars) / sum(member_sessions) as share from quality.dow_coverage")
+    share = coverage["share"][0].as_py()
+    return (
+        "orders begin only while their name is a member of the index; "
+        f"{share or 0:.1%} of all members and sessions have bars, data_quality.html lists the companies without"
+    )

@@ -10,14 +10,11 @@ from lem_pipeline.failures import explained
 from lem_pipeline.ingest import ingest, wanted_period
 from lem_pipeline.settings import settings
 from lem_pipeline.sources.base import BarSource
-from lem_pipeline.sql_assets import table_metadata
+from lem_pipeline.sql_assets import DAILY, table_metadata
 from lem_pipeline.storage import Warehouse, written
 from lem_pipeline.universe import CRYPTO_HOURLY, DOW_DAILY, FIRST_MONTH, AssetClass, dow_members, nyse_sessions
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date=FIRST_MONTH, end_offset=1)
-
-
-DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
 
 
 class IngestConfig(dg.Config):
@@ -36,7 +33,7 @@ def bars_asset(asset: AssetClass, client: str) -> dg.AssetsDefinition:
         partitions_def=MONTHS,
         backfill_policy=dg.BackfillPolicy.single_run(),
         kinds={client, "duckdb"},
-        freshness_policy=None if settings().market(asset.name).end else DAILY,
+        freshness_policy=DAILY if asset.name in settings().live else None,
         description=f"{asset.name.title()} bars exactly as their source reported them; safe to run twice.",
     )
     def bars(
@@ -100,7 +97,7 @@ def _write(warehouse: Warehouse, table: str, rows: pd.DataFrame) -> dg.Materiali
 
 @dg.definitions
 def raw_tables() -> dg.Definitions:
-    """Every raw table; revisions are written together with the bars they concern."""
+    """Every raw table; revisions and fetched periods are written together with the bars they concern."""
     bars = [bars_asset(CRYPTO_HOURLY, "ccxt"), bars_asset(DOW_DAILY, "yfinance")]
     revisions = dg.AssetSpec(
         ["raw", "revisions"],
@@ -109,4 +106,11 @@ def raw_tables() -> dg.Definitions:
         kinds={"duckdb"},
         description="What sources said differently the second time: old value, new value, when it was seen.",
     )
-    return dg.Definitions(assets=[*bars, revisions, sessions, members])
+    fetched = dg.AssetSpec(
+        ["raw", "fetched_periods"],
+        deps=[asset.key for asset in bars],
+        group_name="raw",
+        kinds={"duckdb"},
+        description="Which periods sources were asked for, when, and how many bars they answered.",
+    )
+    return dg.Definitions(assets=[*bars, revisions, fetched, sessions, members])

@@ -1,11 +1,21 @@
-"""Staging, bars, features, windows and report tables: one asset per SQL file, one blocking check per claim."""
+"""Staging, bars, quality, features, windows and report tables: one asset per SQL file, one blocking check per claim."""
 
 import dagster as dg
 
 from lem_pipeline.causality import look_ahead
 from lem_pipeline.failures import explained
 from lem_pipeline.settings import settings
-from lem_pipeline.sql_assets import FOLLOW, SQL, SqlFile, asset_key, check_result, sql_asset, sql_check, sql_files
+from lem_pipeline.sql_assets import (
+    DAILY,
+    FOLLOW,
+    SQL,
+    SqlFile,
+    asset_key,
+    check_result,
+    sql_asset,
+    sql_check,
+    sql_files,
+)
 from lem_pipeline.storage import Warehouse
 
 FEATURES = SqlFile(SQL / "features/bar_features.sql")
@@ -18,6 +28,7 @@ def parameters() -> dict[str, object]:
         "asset_classes": sorted({name for classes in chosen.models.values() for name in classes}),
         "lookback": chosen.model.lookback,
         "horizon": chosen.model.horizon,
+        "live": chosen.live,
         "dow_members_only": chosen.dow_members_only,
         "train": chosen.splits.train,
         "validation": chosen.splits.validation,
@@ -53,8 +64,9 @@ def readers_copy(warehouse: Warehouse) -> dg.MaterializeResult:
 def tables() -> dg.Definitions:
     """Every SQL file as an asset or a check."""
     bound = parameters()
-    schemas = ("staging", "bars", "features", "windows", "reports")
+    schemas = ("staging", "bars", "quality", "features", "windows", "reports")
+    freshness = DAILY if settings().live else None
     return dg.Definitions(
-        assets=[readers_copy, *(sql_asset(file, bound) for schema in schemas for file in sql_files(schema))],
+        assets=[readers_copy, *(sql_asset(file, bound, freshness) for schema in schemas for file in sql_files(schema))],
         asset_checks=[features_are_causal, *(sql_check(file, bound) for file in sql_files("checks"))],
     )

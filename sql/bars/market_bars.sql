@@ -1,12 +1,59 @@
--- One row per bar of every asset class: the market as all later tables see it.
-select
-    'crypto' as asset_class, -- Family of instruments that trade on one clock
-    *
-from staging.crypto_bars
+-- One row per bar of every asset class: the market as all later tables see it, and what is wrong with a bar, if anything.
+with
 
-union all by name
+bars as (
+    select
+        'crypto' as asset_class,
+        *
+    from staging.crypto_bars
+
+    union all by name
+
+    select
+        'dow' as asset_class,
+        * exclude (dividend, adjusted_close)
+    from staging.dow_bars
+),
+
+-- A comparison with a price that is null or not a number is no disorder: such a bar is incomplete.
+looked_at as (
+    select
+        *,
+        coalesce(isfinite(open + high + low + close + volume + coalesce(notional, 0)), false) as is_complete,
+        least(open, high, low, close) <= 0
+        or volume < 0
+        or coalesce(notional, 0) < 0
+        -- A vendor's split adjustment rounds each price by itself.
+        or high < greatest(open, close, low) * (1 - 1e-6)
+        or low > least(open, close, high) * (1 + 1e-6) as is_impossible
+    from bars
+),
+
+-- Judged by earlier bars alone, as features are made of whatever is judged to be sound.
+judged as (
+    select
+        *,
+        case
+            when not is_complete then 'incomplete'
+            when is_impossible then 'impossible'
+            when close / close_before not between 1 / 3 and 3 then 'level_shift'
+        end as fault,
+        notional / nullif(volume, 0) between low * (1 - 1e-9) and high * (1 + 1e-9) as is_vwap_in_band
+    from (
+        select
+            *,
+            lag(case when is_complete and not is_impossible then close end ignore nulls) over (
+                partition by asset_class, symbol order by bar_start
+            ) as close_before
+        from looked_at
+    )
+)
 
 select
-    'dow' as asset_class,
-    * exclude (dividend, adjusted_close)
-from staging.dow_bars
+    asset_class, -- Family of instruments that trade on one clock
+    * exclude (asset_class, is_complete, is_impossible, close_before, is_vwap_in_band, fault, notional),
+    coalesce(notional, volume * (high + low + close) / 3) as notional, -- Quote currency traded; an estimate where the venue gives none
+    case when is_vwap_in_band then notional / volume else (high + low + close) / 3 end as price, -- VWAP, or typical price where the venue gives none or one outside the bar
+    not coalesce(is_vwap_in_band, false) as price_is_proxy, -- True where price is the typical price
+    fault -- Why the bar takes part in nothing: incomplete, impossible, level_shift; null where it is sound
+from judged

@@ -7,7 +7,8 @@ bars as (
         case asset_class when 'crypto' then 168 else 5 end as season_length,
         coalesce(volume > 0 and low > 0, false) as is_sound
     from bars.market_bars
-    where bar_number is not null
+    -- A bar with a fault is as good as missing.
+    where bar_number is not null and fault is null
 ),
 
 -- History starts anew after a gap, a split, or a bar in which nothing could be traded.

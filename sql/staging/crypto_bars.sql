@@ -1,4 +1,4 @@
--- One row per crypto bar: typed, numbered on its hourly clock, with the bar's average price.
+-- One row per crypto bar: typed, numbered on its hourly clock, as its venue gave it.
 select
     symbol, -- Instrument in exchange notation, base/quote
     bar_start, -- Start of the bar, UTC; the bar covers [bar_start, bar_end)
@@ -10,9 +10,7 @@ select
     low, -- Lowest price
     close, -- Last price
     volume, -- Units traded
-    coalesce(notional, volume * (high + low + close) / 3) as notional, -- Quote currency traded
-    coalesce(notional / nullif(volume, 0), (high + low + close) / 3) as price, -- VWAP, or typical price where the venue gives no notional
-    notional is null as price_is_proxy, -- True where price is the typical price
+    notional, -- Quote currency traded; null where the venue does not say
     trade_count, -- Number of trades
     taker_buy_volume, -- Units bought by takers
     split_ratio, -- New units per old unit on the first bar after a split

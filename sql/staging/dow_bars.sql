@@ -38,10 +38,7 @@ select
     factors.low / shares_per_share as low, -- Lowest price, split-adjusted
     factors.close / shares_per_share as close, -- Last price, split-adjusted
     factors.volume * shares_per_share as volume, -- Shares traded, split-adjusted
-    coalesce(notional, factors.volume * (factors.high + factors.low + factors.close) / 3) as notional, -- US dollars traded
-    coalesce(notional / nullif(factors.volume, 0), (factors.high + factors.low + factors.close) / 3)
-        / shares_per_share as price, -- VWAP, or typical price where the venue gives no notional
-    notional is null as price_is_proxy, -- True where price is the typical price
+    notional, -- US dollars traded, which no split changes; null where the vendor does not say
     trade_count, -- Number of trades
     taker_buy_volume * shares_per_share as taker_buy_volume, -- Shares bought by takers, split-adjusted
     dividend / shares_per_share as dividend, -- Cash per share on the ex-date, split-adjusted

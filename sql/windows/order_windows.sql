@@ -1,4 +1,4 @@
--- One row per order window: the first bar of a parent order whose lookback and horizon are unbroken and lie in one split.
+-- One row per order window: the first bar of a parent order whose bars are unbroken, beyond doubt and in one split.
 with
 
 features as (
@@ -10,6 +10,12 @@ members as (
     from raw.dow_members
 ),
 
+masked as (
+    select distinct asset_class, symbol, bar_start
+    from quality.gap_ledger
+    where is_masked
+),
+
 runs as (
     select
         asset_class,
@@ -19,8 +25,10 @@ runs as (
         -- The first row of the lookback needs history of its own, or its features rest on a handful of bars.
         history_bars >= 48 + $lookback - 1
         and count(*) over following = $horizon
-        and count(*) filter (where features.is_complete) over span = $lookback + $horizon - 1 as is_whole
+        and count(*) filter (where features.is_complete and masked.symbol is null) over span
+        = $lookback + $horizon - 1 as is_whole
     from features
+    left join masked using (asset_class, symbol, bar_start)
     window
         following as (
             partition by asset_class, symbol, segment order by bar_number

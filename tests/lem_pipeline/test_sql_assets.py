@@ -48,7 +48,8 @@ def test_a_table_is_called_as_its_folder_and_file_wherever_the_repository_lies()
         ("staging.dow_bars", ["raw.dow_bars", "raw.nyse_sessions"]),
         ("bars.market_bars", ["staging.crypto_bars", "staging.dow_bars"]),
         ("features.bar_features", ["bars.market_bars"]),
-        ("windows.order_windows", ["features.bar_features"]),
+        ("quality.completeness", ["quality.expected_bars", "quality.gap_ledger"]),
+        ("windows.order_windows", ["features.bar_features", "quality.gap_ledger", "raw.dow_members"]),
     ],
 )
 def test_upstreams_are_the_tables_a_statement_reads(table, upstreams):
@@ -101,7 +102,7 @@ def test_a_description_is_the_comment_behind_its_column(file):
 
 def test_a_parameter_is_bound_only_where_it_is_used(tmp_path):
     assert FEATURES.bind(PARAMETERS) == {"horizon": PARAMETERS["horizon"]}
-    assert set(WINDOWS.bind(PARAMETERS)) == {"lookback", "horizon", "train", "validation"}
+    assert set(WINDOWS.bind(PARAMETERS)) == {"lookback", "horizon", "train", "validation", "dow_members_only"}
     assert TABLE_FILES["staging.crypto_bars"].bind(PARAMETERS) == {}
     file = sql_file(tmp_path, "-- One row.\nselect $lookback + $lookback as twice, '$horizon' as text -- $train")
     assert file.bind(PARAMETERS) == {"lookback": PARAMETERS["lookback"]}
@@ -137,11 +138,11 @@ def warehouse(tmp_path) -> Warehouse:
 
 
 CHAIN = [TABLE_FILES[table] for table in ("staging.crypto_bars", "staging.dow_bars", "bars.market_bars")]
-PRICES = "bars.market_bars/prices_are_positive_and_ordered"
+UNIQUE = "bars.market_bars/one_row_per_bar"
 
 
 def test_assets_replace_their_tables_and_tell_what_is_in_them(warehouse):
-    result = materialized(warehouse, *CHAIN, FEATURES, check=PRICES)
+    result = materialized(warehouse, *CHAIN, FEATURES, check=UNIQUE)
     assert result.success
     (event,) = result.asset_materializations_for_node("bars__market_bars")
     assert event.metadata["dagster/row_count"].value == 120
@@ -155,12 +156,12 @@ def test_assets_replace_their_tables_and_tell_what_is_in_them(warehouse):
 
 
 def test_a_failing_check_blocks_what_is_downstream(warehouse):
-    execute(warehouse, "update raw.crypto_bars set volume = -1 where bar_start = '2024-01-02 05:00:00+00'")
-    result = materialized(warehouse, *CHAIN, FEATURES, check=PRICES)
+    execute(warehouse, "insert into raw.crypto_bars from raw.crypto_bars where bar_start = '2024-01-02 05:00:00+00'")
+    result = materialized(warehouse, *CHAIN, FEATURES, check=UNIQUE)
     assert not result.success
     (evaluation,) = result.get_asset_check_evaluations()
     assert evaluation.blocking and not evaluation.passed
-    assert evaluation.description.startswith("the volume is negative; ask the venue again")
+    assert evaluation.description.startswith("the bar is stored 2 times; ingest its month again")
     assert evaluation.description.endswith("(2 rows offend)")
     assert warehouse.has_table("bars.market_bars")
     assert not warehouse.has_table("features.bar_features")

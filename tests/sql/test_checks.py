@@ -1,6 +1,7 @@
 """Every check passes on a sound warehouse and finds, with a reason, what was broken on purpose."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +32,9 @@ def warehouse(sound, tmp_path) -> Warehouse:
     return Warehouse(path=str(tmp_path / "warehouse.duckdb"))
 
 
-def offending(warehouse: Warehouse, check: str) -> pd.DataFrame:
+def offending(warehouse: Warehouse, check: str, live: Sequence[str] = ()) -> pd.DataFrame:
     file = CHECKS[check]
-    return read(warehouse, file.text, **file.bind(PARAMETERS))
+    return read(warehouse, file.text, **file.bind(PARAMETERS | {"live": list(live)}))
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,37 @@ DAMAGES = {
         f"insert into bars.market_bars select market_bars.* from bars.market_bars, range(2) where {A_BAR}",
         "the bar is stored 3 times; ingest its month again with refetch",
         1,
+    ),
+    "a live market that nobody fetched": Damage(
+        "bars.market_bars: live_series_reach_the_present",
+        "update bars.market_bars set bar_end = bar_end - interval 1 hour where asset_class = 'crypto'",
+        "UTC; run the ingest job, and read why its last run failed",
+        1,
+    ),
+    "a split adjustment that scales prices alone": Damage(
+        "staging.dow_bars: split_adjustment_keeps_notional",
+        "update staging.dow_bars set close = close / 4 where symbol = 'AAPL' and bar_start < '2022-03-01'",
+        "split adjustment changes the notional of the bar",
+        39,
+    ),
+    "a dividend that was not scaled with its price": Damage(
+        "staging.dow_bars: split_adjustment_keeps_notional",
+        "update staging.dow_bars set dividend = 1 where symbol = 'AAPL' and bar_start = '2022-03-01'",
+        "split adjustment changes the notional of the bar",
+        1,
+    ),
+    "a symbol with too many doubtful bars": Damage(
+        "quality.completeness: most_bars_are_sound",
+        "update quality.completeness set masked = 40 where symbol = 'BTC/USDT'",
+        "only 560 of 600 bars can be relied on; see quality.gap_ledger",
+        1,
+    ),
+    "a masked bar in a window": Damage(
+        "windows.order_windows: windows_hold_no_masked_bar",
+        f"insert into quality.gap_ledger by name select asset_class, symbol, bar_start, bar_number, 'stale' as kind, "
+        f"'repeats the bar before' as reason, true as is_masked from bars.market_bars where {A_BAR}",
+        "the window holds a bar that the ledger masks (stale: repeats the bar before)",
+        LOOKBACK + HORIZON - 1,
     ),
     "a daily bar without session": Damage(
         "bars.market_bars: daily_bars_fall_on_sessions",
@@ -171,7 +203,7 @@ def test_a_sound_warehouse_passes(sound, check):
 def test_a_damage_is_found_and_explained(warehouse, name):
     damage = DAMAGES[name]
     execute(warehouse, damage.statement)
-    found = offending(warehouse, damage.check)
+    found = offending(warehouse, damage.check, live=["crypto"])
     assert len(found) == damage.rows
     assert found["reason"].str.contains(damage.reason, regex=False).all()
     assert "asset_class" in found.columns

@@ -360,7 +360,8 @@ def with_split(bars: pd.DataFrame, last: pd.Series) -> pd.DataFrame:
 
 
 FUTURES = {
-    "dearer": partial(changed, open=3, high=4, low=2, close=3.5, notional=3),
+    "dearer": partial(changed, open=2, high=3, low=1.5, close=2.5, notional=2),
+    "on another level": partial(changed, open=100, high=100, low=100, close=100, notional=100),
     "busier": partial(changed, volume=9, notional=9, taker_buy_volume=2),
     "without volume": partial(changed, volume=0, notional=0, taker_buy_volume=0),
     "missing": without_last,

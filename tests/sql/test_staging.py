@@ -11,9 +11,9 @@ SESSIONS = 40
 
 
 def staged(path, **bars: pd.DataFrame) -> pd.DataFrame:
-    (asset_class,) = bars
-    warehouse = build(path, **bars, schemas=["staging"])
-    return read(warehouse, f"from staging.{asset_class}_bars order by symbol, bar_start")
+    """The market of one asset class, which has every column of its staging table and an average price."""
+    warehouse = build(path, **bars, schemas=["staging", "bars"])
+    return read(warehouse, "from bars.market_bars order by symbol, bar_start")
 
 
 def test_crypto_bars_are_numbered_by_the_hour_and_seasoned_by_the_hour_of_the_week(tmp_path):

@@ -40,6 +40,8 @@ def gappy_market() -> tuple[pd.DataFrame, pd.DataFrame]:
     missing = (crypto["symbol"] == "BTC/USDT") & place.isin([300, 301, 302, 450, 610])
     dow = daily(400, ("AAPL", "IBM"))
     dow.loc[250, "split_ratio"] = 4.0
+    dow.loc[:249, ["open", "high", "low", "close"]] *= 4
+    dow.loc[:249, "volume"] /= 4
     return crypto[~missing], dow.drop(index=[180, 181])
 
 

@@ -1,4 +1,4 @@
--- Prices are positive, high is the highest and low the lowest, and volume is not negative.
+-- In bars judged sound, prices are positive, high is the highest and low the lowest, and volume is not negative.
 select
     asset_class,
     symbol,
@@ -19,10 +19,13 @@ select
     end || '; ask the venue again or remove the bar from the archive' as reason
 from bars.market_bars
 where
-    coalesce(least(open, high, low, close) <= 0, true)
-    or open is null or high is null or low is null or close is null
-    or coalesce(volume < 0, true)
-    or not isfinite(open + high + low + close + volume + coalesce(notional, 0) + coalesce(taker_buy_volume, 0))
-    -- A vendor's split adjustment rounds each price by itself.
-    or high < greatest(open, close, low) * (1 - 1e-6)
-    or low > least(open, close, high) * (1 + 1e-6)
+    fault is null
+    and (
+        coalesce(least(open, high, low, close) <= 0, true)
+        or open is null or high is null or low is null or close is null
+        or coalesce(volume < 0, true)
+        or not isfinite(open + high + low + close + volume + coalesce(notional, 0) + coalesce(taker_buy_volume, 0))
+        -- A vendor's split adjustment rounds each price by itself.
+        or high < greatest(open, close, low) * (1 - 1e-6)
+        or low > least(open, close, high) * (1 + 1e-6)
+    )

@@ -20,6 +20,7 @@ bars as (
         -- A split on the first bar of a span rescales nothing within it.
         count(*) filter (where split_ratio <> 1) over by_symbol as splits_so_far
     from bars.market_bars
+    where fault is null
     window by_symbol as (partition by asset_class, symbol order by bar_number)
 )
 

@@ -1,0 +1,247 @@
+-- One row per fault of a bar: missing, repeated, silent, out of band, stale, wrong or restated; why, and what was done.
+with
+
+bars as (
+    select
+        market_bars.*,
+        dow_bars.dividend,
+        dow_bars.adjusted_close,
+        row_number() over by_symbol as place,
+        lag(market_bars.open) over by_symbol as open_before,
+        lag(market_bars.high) over by_symbol as high_before,
+        lag(market_bars.low) over by_symbol as low_before,
+        lag(market_bars.close) over by_symbol as close_before,
+        lag(market_bars.volume) over by_symbol as volume_before,
+        lag(market_bars.venue) over by_symbol as venue_before,
+        lag(dow_bars.adjusted_close) over by_symbol as adjusted_close_before,
+        avg(case when fault is null then ln(market_bars.high / market_bars.low) end) over (
+            by_symbol rows between 168 preceding and 1 preceding
+        ) as usual_range
+    from bars.market_bars
+    left join staging.dow_bars
+        on market_bars.asset_class = 'dow'
+        and market_bars.symbol = dow_bars.symbol
+        and market_bars.bar_start = dow_bars.bar_start
+    window by_symbol as (partition by market_bars.asset_class, market_bars.symbol order by market_bars.bar_start)
+),
+
+sound as (
+    select
+        *,
+        ln(close / close_before) as jump,
+        -- How far open, high or low lie beyond both closes around them.
+        ln(greatest(
+            greatest(open, high) / greatest(close, close_before),
+            least(close, close_before) / least(open, low)
+        )) as wick,
+        notional / nullif(volume, 0) as vwap
+    from bars
+    where fault is null and close_before > 0
+),
+
+outages as (
+    select asset_class, bar_number
+    from quality.expected_bars
+    where asset_class = 'crypto' -- an exchange without bars in a session that its calendar knows is a vendor's fault
+    group by all
+    having not bool_or(is_stored) and count(*) > 1
+),
+
+missing as (
+    select
+        expected.asset_class,
+        expected.symbol,
+        expected.bar_start,
+        expected.bar_number,
+        'missing' as kind,
+        case
+            when outages.bar_number is not null then 'no symbol has a bar: the venue stood still'
+            when not exists (
+                from raw.fetched_periods as fetched
+                where fetched.raw_table = 'raw.' || expected.asset_class || '_bars'
+                    and fetched.symbol = expected.symbol
+                    and expected.bar_start >= fetched.fetched_from
+                    and expected.bar_start < fetched.fetched_until
+            ) then 'never fetched: backfill its month'
+            when is_after_the_last then 'no bar since the last one stored: delisted, renamed, or the source is behind'
+            else 'the source was asked and has no such bar: ingest its month again with refetch'
+        end as reason,
+        'windows leave it out' as done,
+        outages.bar_number is not null as is_explained,
+        true as is_masked
+    from quality.expected_bars as expected
+    left join outages using (asset_class, bar_number)
+    where not expected.is_stored
+),
+
+faulty as (
+    select
+        asset_class,
+        symbol,
+        bar_start,
+        bar_number,
+        fault as kind,
+        case fault
+            when 'incomplete' then 'a price or volume is missing or not a number'
+            when 'impossible' then 'prices are not positive and ordered, or the volume is negative'
+            else 'the price is ' || round(close / close_before, 3)
+                || ' times the one before: another unit, a split that is not stored, or a bad print'
+        end as reason,
+        'features and windows leave it out' as done,
+        false as is_explained,
+        true as is_masked
+    from bars
+    where fault is not null
+),
+
+silent as (
+    select
+        asset_class, symbol, bar_start, bar_number,
+        'zero_volume' as kind,
+        'nothing was traded' as reason,
+        'windows leave it out: nothing could be filled' as done,
+        true as is_explained,
+        true as is_masked
+    from bars
+    where fault is null and volume = 0
+),
+
+stale as (
+    select
+        asset_class, symbol, bar_start, bar_number,
+        'stale' as kind,
+        'repeats prices and volume of the bar before to the last digit' as reason,
+        'windows leave it out' as done,
+        false as is_explained,
+        true as is_masked
+    from sound
+    where volume > 0
+        and (open, high, low, close, volume) = (open_before, high_before, low_before, close_before, volume_before)
+),
+
+out_of_band as (
+    select
+        asset_class, symbol, bar_start, bar_number,
+        'out_of_band' as kind,
+        'the VWAP lies ' || round(1e4 * greatest(vwap / high - 1, 1 - vwap / low), 2) || ' bps outside low and high: '
+        || if(is_rounded, 'the venue rounds notional to cents', 'notional and prices disagree') as reason,
+        'the typical price stands in for the VWAP' as done,
+        is_rounded as is_explained,
+        false as is_masked
+    from (
+        select *, volume * greatest(vwap - high, low - vwap) <= 0.01 as is_rounded
+        from sound
+        where vwap not between low * (1 - 1e-9) and high * (1 + 1e-9)
+    )
+),
+
+bad_ticks as (
+    select
+        asset_class, symbol, bar_start, bar_number,
+        'bad_tick' as kind,
+        'open, high or low lies ' || round(100 * (exp(wick) - 1), 1) || ' % beyond both closes, '
+        || round(wick / usual_range, 1) || ' times the usual range' as reason,
+        if(price_is_proxy, 'windows leave it out: its typical price may be wrong', 'kept: its VWAP tells what was traded')
+            as done,
+        not price_is_proxy as is_explained,
+        price_is_proxy as is_masked
+    from sound
+    where wick > 0.1 and wick > 6 * usual_range
+),
+
+-- A split that is missing, doubled or invented on some days shows as a jump by its own ratio near its date.
+split_mismatches as (
+    select
+        sound.asset_class, sound.symbol, sound.bar_start, sound.bar_number,
+        'split_mismatch' as kind,
+        'the price jumps by the ratio of the split of ' || strftime(splits.bar_start, '%Y-%m-%d') || ' ('
+        || round(splits.split_ratio, 4) || '): not or doubly adjusted' as reason,
+        'windows leave it out' as done,
+        false as is_explained,
+        true as is_masked
+    from bars as splits
+    inner join bars as sound
+        on splits.asset_class = sound.asset_class
+        and splits.symbol = sound.symbol
+        and abs(splits.place - sound.place) <= 20
+    where splits.split_ratio <> 1
+        and abs(ln(splits.split_ratio)) > 0.2
+        and least(sound.close, sound.close_before) > 0
+        and abs(abs(ln(sound.close / sound.close_before)) - abs(ln(splits.split_ratio)))
+        < 0.15 * abs(ln(splits.split_ratio))
+),
+
+dividend_mismatches as (
+    select
+        asset_class, symbol, bar_start, bar_number,
+        'dividend_mismatch' as kind,
+        'the dividend of ' || dividend || ' should lower earlier adjusted closes by '
+        || round(100 * dividend / close_before, 2) || ' %, and they are '
+        || round(100 * (1 - (adjusted_close_before / close_before) / (adjusted_close / close)), 2) || ' % lower' as reason,
+        'noted: no price of orders is adjusted for dividends' as done,
+        false as is_explained,
+        false as is_masked
+    from sound
+    where dividend > 0
+        and abs(dividend / close_before - 1 + (adjusted_close_before / close_before) / (adjusted_close / close)) > 1e-3
+),
+
+venue_changes as (
+    select
+        asset_class, symbol, bar_start, bar_number,
+        'venue_change' as kind,
+        'from here on the bars come from ' || venue || ', before from ' || venue_before as reason,
+        'marked' as done,
+        true as is_explained,
+        false as is_masked
+    from bars
+    where venue <> venue_before
+),
+
+revised as (
+    select
+        split_part(split_part(raw_table, '.', 2), '_', 1) as asset_class,
+        symbol,
+        bar_start,
+        null::bigint as bar_number,
+        case cause when 'repeated' then 'duplicate' else cause end as kind,
+        case cause
+            when 'repeated' then 'the source gave the bar twice in one answer'
+            when 'withdrawn' then 'the source gave the bar once and has it no longer'
+            else 'the source changed ' || string_agg(distinct field, ', ' order by field) || ' at '
+                || strftime(max(seen_at), '%Y-%m-%d %H:%M')
+        end as reason,
+        case cause
+            when 'repeated' then 'the later row counts'
+            when 'withdrawn' then 'the bar stays until its month is fetched again with refetch'
+            else 'the new values count, raw.revisions keeps the old'
+        end as done,
+        true as is_explained,
+        false as is_masked
+    from raw.revisions
+    where field = 'bar' or cause = 'restated'
+    group by raw_table, symbol, bar_start, cause
+)
+
+select
+    asset_class, -- Family of instruments that trade on one clock
+    symbol, -- Instrument
+    bar_start, -- Start of the bar, UTC
+    bar_number, -- Its place on the clock, where that matters
+    kind, -- missing, incomplete, impossible, level_shift, zero_volume, stale, out_of_band, bad_tick, split_mismatch, dividend_mismatch, venue_change, duplicate, restated, withdrawn
+    reason, -- What is wrong, and how to mend it where that is possible
+    done, -- What became of the bar
+    is_explained, -- Whether the fault is a fact of the market or of the venue's ways, not a doubt about the data
+    is_masked -- Whether order windows leave the bar out
+from (
+    from missing
+    union all by name from faulty
+    union all by name from silent
+    union all by name from stale
+    union all by name from out_of_band
+    union all by name from bad_ticks
+    union all by name from split_mismatches
+    union all by name from dividend_mismatches
+    union all by name from venue_changes
+    union all by name from revised
+)
