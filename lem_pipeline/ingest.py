@@ -89,7 +89,8 @@ def ingest(
     Raises:
         UnknownSymbolError: The source does not know an instrument, and says so before any download.
         IncompleteIngestionError: Some instruments could not be fetched; the others are stored.
-        EmptyPeriodError: No instrument has a bar in a period that should hold some.
+        EmptyPeriodError: No instrument has a bar in a period that should hold some. An empty answer never takes the
+            place of bars, and is not remembered as fetched.
     """
     source.check(instruments)
     fetched = {} if refetch else fetched_periods(warehouse, table, asset.settles_after)
@@ -100,6 +101,10 @@ def ingest(
         for since, until in missing_periods(fetched.get(instrument, []), start, end):
             try:
                 answer = source.fetch(instrument, since, until)
+                if not len(answer) and asset.expects_bars(since, until):
+                    _refuse_to_lose(warehouse, table, instrument, since, until)
+                    log(f"{table}: {instrument} has no bar since {since:%Y-%m-%d %H:%M}; asked again next time")
+                    continue
             except ConfigurationError:
                 raise
             except LemError as error:
@@ -179,11 +184,23 @@ def fetched_periods(warehouse: Warehouse, table: str, settles_after: timedelta) 
     return periods
 
 
-def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime) -> bool:
-    period = {"start": start, "end": end}
-    return warehouse.has_table(table) and bool(
-        len(warehouse.read(f"select 1 from {table} where bar_start >= $start and bar_start < $end limit 1", period))
+def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime, instrument: str = "%") -> int:
+    """How many bars of an instrument, or of all, are stored."""
+    if not warehouse.has_table(table):
+        return 0
+    count = warehouse.read(
+        f"select count(*) as bars from {table} where symbol like $symbol and bar_start >= $start and bar_start < $end",
+        {"symbol": instrument, "start": start, "end": end},
     )
+    return int(count["bars"][0].as_py())
+
+
+def _refuse_to_lose(warehouse: Warehouse, table: str, instrument: str, start: datetime, end: datetime) -> None:
+    if stored := _stored(warehouse, table, start, end, instrument):
+        raise EmptyPeriodError(
+            f"the source answers without a bar between {start:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M}, where "
+            f"{stored:,} are stored; they stay, and the source is asked again next time"
+        )
 
 
 def _what_failed(failed: Mapping[str, LemError], not_asked: Sequence[str], count: int) -> str:

@@ -50,7 +50,8 @@ def to_pandas(features: pd.DataFrame) -> pd.DataFrame:
 
 def features(bars: pd.DataFrame, horizon: int) -> pd.DataFrame:
     """The columns of ``features.bar_features``."""
-    bars = bars.loc[bars["bar_number"].notna(), READ].astype({"bar_number": np.int64})
+    numbered = bars["bar_number"].notna() & bars["fault"].isna()
+    bars = bars.loc[numbered, READ].astype({"bar_number": np.int64})
     bars = bars.sort_values(KEYS, ignore_index=True)
     series = bars.groupby(["asset_class", "symbol"], observed=True, sort=False).ngroup()
     bars["expected_volume"] = expected_volumes(bars, series, horizon)

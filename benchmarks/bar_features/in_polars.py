@@ -37,7 +37,7 @@ def to_pandas(features: pl.DataFrame) -> pd.DataFrame:
 
 def features(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
     """The columns of ``features.bar_features``."""
-    numbered = bars.lazy().select(READ).filter(col("bar_number").is_not_null()).sort(KEYS)
+    numbered = bars.lazy().filter(col("bar_number").is_not_null(), col("fault").is_null()).select(READ).sort(KEYS)
     is_crypto = col("asset_class") == "crypto"
     seasonal = pl.concat(
         [
