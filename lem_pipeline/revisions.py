@@ -54,12 +54,12 @@ def take_in(
     """
     overruled = answer["bar_start"].to_pandas().duplicated(keep="last").to_numpy()
     answered = answer.filter(pa.array(~overruled)) if overruled.any() else answer
-    create_if_missing(connection, table, answer.schema)
     create_if_missing(connection, REVISIONS, REVISIONS_SCHEMA)
     connection.register("answered", answered)
     connection.register("repeated", answer.filter(pa.array(overruled)))
+    connection.execute(f"create table if not exists {table} as from answered limit 0")
     window = {"symbol": symbol, "since": period[0], "until": period[1]}
-    connection.execute(
+    created = connection.execute(
         f"""
         create or replace temp table earlier as
         select *, 'restated' as cause from {table}
@@ -68,8 +68,8 @@ def take_in(
         select *, 'repeated' as cause from repeated
         """,
         window,
-    )
-    any_earlier = connection.execute("select count(*) from earlier").fetchall()[0][0]
+    ).fetchall()
+    any_earlier = created[0][0] > 0
     recorded = _record(connection, table, symbol, seen_at) if any_earlier else 0
     replaced = "symbol = $symbol and bar_start >= $since and bar_start < $until"
     if not drop_withdrawn:

@@ -180,14 +180,6 @@ def create_if_missing(connection: "duckdb.DuckDBPyConnection", table: str, schem
     """Create an empty table, unless it exists."""
     connection.register("empty_rows", schema.empty_table())
     connection.execute(f"create table if not exists {table} as from empty_rows")
-    connection.unregister("empty_rows")
-
-
-def append(connection: "duckdb.DuckDBPyConnection", table: str, rows: pa.Table) -> None:
-    """Add rows to a table that exists."""
-    connection.register("appended_rows", rows)
-    connection.execute(f"insert into {table} by name from appended_rows")
-    connection.unregister("appended_rows")
 
 
 def replace_rows(
@@ -202,9 +194,10 @@ def replace_rows(
         where: Condition of the rows to delete, with ``$name`` parameters.
         parameters: Their values.
     """
-    create_if_missing(connection, table, rows.schema)
+    connection.register("new_rows", rows)
+    connection.execute(f"create table if not exists {table} as from new_rows limit 0")
     connection.execute(f"delete from {table} where {where}", dict(parameters))
-    append(connection, table, rows)
+    connection.execute(f"insert into {table} by name from new_rows")
 
 
 def written(connection: "duckdb.DuckDBPyConnection", table: str, inserted: int) -> Written:
