@@ -66,7 +66,13 @@ def heat_map(completeness: pd.DataFrame) -> bytes:
     for part, panel in zip(parts, panels, strict=True):
         months = part.columns.append(pd.DatetimeIndex([part.columns[-1] + pd.offsets.MonthBegin()]))
         drawn = panel.pcolormesh(
-            months, range(len(part) + 1), part.to_numpy(float), cmap=colours, norm=levels, edgecolors="white", lw=0.2
+            months,
+            range(len(part) + 1),
+            part.to_numpy(float),
+            cmap=colours,
+            norm=levels,
+            edgecolors="white",
+            lw=0.2 if len(months) < 120 else 0,
         )
         panel.set_yticks([row + 0.5 for row in range(len(part))], part.index, fontsize=7)
         panel.tick_params(length=0, labelsize=7)
