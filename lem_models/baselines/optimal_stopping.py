@@ -45,7 +45,7 @@ class OptimalStopping:
         for step in range(limits.horizon):
             lo, hi = feasible_bounds(remaining, limits.horizon - step, limits)
             kept, boundary = plan.look_up(step, remaining, gap[..., step])
-            finishes = (gap[..., step] >= boundary) & (remaining <= hi)
+            finishes = (gap[..., step] > boundary) & (remaining <= hi)
             open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
             # A lot more than planned, lest rounding leave more than one bar's cap to finish with.
             child = whole_lots(remaining - kept + LOT, lo, open_hi)
@@ -63,7 +63,6 @@ def plan_for(limits: Limits, moves: BarMoves, risk_aversion: float) -> Plan:
 
 def gap_to_benchmark(market: MarketPath, grid: OrderGrid) -> Tensor:
     """How far the running benchmark is on the good side of the last close, before each bar, in σ; (B, S, 1, H)."""
-    close = market.last_close[:, None, None]
-    unit = market.volatility[:, None, None] * close
-    gap = grid.side * (RunningMarket.of(market).before(grid, market) - close)
+    unit = (market.volatility * market.arrival[:, None])[:, None, None]
+    gap = grid.side * (RunningMarket.of(market).before(grid, market) - market.last_close[:, None, None])
     return gap / unit.clamp_min(torch.finfo(unit.dtype).tiny)

@@ -96,13 +96,17 @@ def solve_plan(limits: Limits, moves: BarMoves, risk_aversion: float) -> Plan:
     for bar in range(horizon - 1, 0, -1):
         now = orders.finish(bar)
         later, fraction = orders.go_on(bar, outlooks[0], keep_some=True)
-        kept[:bar, bar - 1] = torch.where(torch.isfinite(later.variance), fraction, in_a_hurry)
+        kept[:bar, bar - 1] = fraction.where(later.variance.isfinite(), in_a_hurry)
         advantage = (orders.score(now) - orders.score(later)).masked_fill(~may_finish, -inf)
         boundary[:bar, bar - 1] = torch.tensor([crossing(row, orders.gaps) for row in advantage])
-        outlooks[:bar] = [_chosen(advantage >= 0, now, later)] * bar
+        finishes = advantage >= 0
+        mean = torch.where(finishes, now.mean, later.mean)
+        variance = torch.where(finishes, now.variance, later.variance)
+        outlooks[:bar] = [_finite(_Outlook(mean, variance))] * bar
         for minimum in range(bar + 1, horizon + 1):
-            outlooks[minimum - 1], fraction = orders.go_on(bar, outlooks[minimum - 1], keep_some=False)
-            kept[minimum - 1, bar - 1] = fraction
+            later, fraction = orders.go_on(bar, outlooks[minimum - 1], keep_some=False)
+            kept[minimum - 1, bar - 1] = fraction.where(later.variance.isfinite(), in_a_hurry)
+            outlooks[minimum - 1] = _finite(later)
     centre = len(orders.gaps) // 2
     # Near the ends of the grid the next gap would often lie outside it, and decisions there are distorted.
     sound = slice(centre - 2 * centre // 3, centre + 2 * centre // 3 + 1)
@@ -163,9 +167,10 @@ class _Orders:
         kept, traded = self.remaining, self.remaining[:, None] - self.remaining
         fill, covariance = self.moves.fill_variance, self.moves.covariance
         own = (1 - kept).square() + traded.square() * fill - 2 * (1 - kept) * traded * covariance
+        own = own.masked_fill(~self._may_keep(bar, keep_some), inf)
         with_gap = (1 - kept) * (covariance / bar - 1) - traded * (fill / bar - covariance)
-        total = variance + own[..., None] + 2 * with_gap[..., None] * slope  # (K, K', G)
-        score = (mean - self.risk_aversion * total).masked_fill(~self._may_keep(bar, keep_some)[..., None], -inf)
+        score = mean - self.risk_aversion * (variance + own[..., None])  # (K, K', G)
+        score.addcmul_(with_gap[..., None], slope, value=-2 * self.risk_aversion)
         # A fraction held in every bar bends the variance by twice their number at most; sharper is the edge of a limit.
         steepest = 2 * self.process.horizon * self.risk_aversion / self.parts**2
         best, choice, shift = _peak(score, steepest)
@@ -190,11 +195,9 @@ class _Orders:
         return within & (after <= (self.process.horizon - bar) * self.cap)
 
 
-def _chosen(finishes: Tensor, now: _Outlook, later: _Outlook) -> _Outlook:
-    """One outlook or the other; of no variance where neither is feasible, which no order comes to."""
-    mean = torch.where(finishes, now.mean, later.mean)
-    variance = torch.where(finishes, now.variance, later.variance)
-    return _Outlook(mean, torch.nan_to_num(variance, posinf=0.0))
+def _finite(outlook: _Outlook) -> _Outlook:
+    """No variance in states that no order comes to, so that they weigh nothing in what they are averaged with."""
+    return _Outlook(outlook.mean, torch.nan_to_num(outlook.variance, posinf=0.0))
 
 
 def _peak(score: Tensor, steepest: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -206,7 +209,7 @@ def _peak(score: Tensor, steepest: float) -> tuple[Tensor, Tensor, Tensor]:
     before = score.gather(1, (choice - 1).clamp_min(0))
     after = score.gather(1, (choice + 1).clamp_max(score.shape[1] - 1))
     bend = 2 * best - before - after
-    smooth = (bend > 0) & (bend <= steepest)
+    smooth = (bend > 0) & (bend <= steepest) & (choice > 0) & (choice < score.shape[1] - 1)
     shift = torch.where(smooth, (after - before) / 2 / torch.where(smooth, bend, 1.0), 0.0)
     gain = torch.where(smooth, bend * shift.square() / 2, 0.0)
     return (best + gain)[:, 0], choice[:, 0], shift[:, 0]
