@@ -61,7 +61,7 @@ def plain_loop(process: GapProcess, points: int) -> list[float]:
 
 
 def main() -> None:
-    for row, (process, published) in TABLE.items():
+    for row, (process, yardsticks) in TABLE.items():
         value = solve_rule(process).value * SIGMA_BPS
         for minimum, bps in zip(MINIMUM_DURATIONS, yardsticks, strict=True):
             name = f"stopping: value in bps, {row}, minimum duration {minimum}, over the yardstick"

@@ -95,7 +95,7 @@ class GapProcess:
 
 def gap_grid(process: GapProcess, points: int) -> Tensor:
     """Evenly spaced gaps out to six standard deviations of the widest bar, zero among them; (points,), points odd."""
-    reach = 6 * float(process.spread.max())
+    reach = 6 * (float(process.spread.max()) or 1.0)  # two bars at point prices have no gap at all
     return torch.linspace(-reach, reach, points, dtype=torch.float64)
 
 

@@ -155,6 +155,16 @@ def test_an_order_that_may_not_finish_yet_has_an_infinite_boundary():
 
 
 @MOVES
+@pytest.mark.parametrize("horizon", [2, 3, 7, 16])
+def test_any_horizon_has_a_plan(moves, horizon):
+    plan = solved(Limits(horizon), moves)
+    rule = solve_rule(GapProcess.after_last_close(horizon, moves))
+    assert plan.mean == pytest.approx(rule.value, abs=3e-4)
+    assert (plan.variance[:-1] >= plan.variance[-1] - 1e-7).all()
+    assert torch.isfinite(plan.remaining_after).all()
+
+
+@MOVES
 def test_a_free_plan_finishes_where_the_rule_does(moves):
     rule = solve_rule(GapProcess.after_last_close(HORIZON, moves))
     plan = solved(FREE, moves, 1e-3)

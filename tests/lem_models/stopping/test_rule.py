@@ -113,7 +113,7 @@ def test_no_rule_over_whole_price_histories_does_better():
 
 # --- play ---------------------------------------------------------------------------------------------------------
 
-PATHS = 200_000
+PATHS = 100_000
 
 
 def walks(fill_variance: float, covariance: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -134,6 +134,12 @@ def play(finishes: Tensor, path: Tensor, fills: Tensor, minimum_duration: int) -
     schedule = torch.where(bar < completion, path, torch.where(bar == completion, remaining, 0.0))
     benchmark = (fills.cumsum(1) / bar).gather(1, completion - 1)[:, 0]
     return benchmark - (schedule * fills).sum(1)
+
+
+def assert_earns(gains: Tensor, rule: StoppingRule, minimum_duration: int) -> None:
+    standard_error = float(gains.std()) / PATHS**0.5
+    value = float(rule.value[minimum_duration - 1])
+    assert float(gains.mean()) == pytest.approx(value, abs=3.5 * standard_error + 1e-9)
 
 
 EQUAL_SLICES = torch.full((HORIZON,), 1 / HORIZON, dtype=torch.float64)
@@ -174,8 +180,7 @@ def test_playing_on_past_averages_alone_earns_their_value(minimum_duration):
     bar = torch.arange(1, HORIZON + 1)
     seen = torch.cat([torch.zeros(PATHS, 1), fills.cumsum(1)[:, :-1]], dim=1) / (bar - 1).clamp_min(1)
     gains = play(seen - expected_last_close(fills) >= rule.boundary, EQUAL_SLICES, fills, minimum_duration)
-    standard_error = float(gains.std()) / PATHS**0.5
-    assert float(gains.mean()) == pytest.approx(float(rule.value[minimum_duration - 1]), abs=3.5 * standard_error)
+    assert_earns(gains, rule, minimum_duration)
 
 
 @pytest.mark.parametrize("minimum_duration", [1, 6, 11])
@@ -184,8 +189,7 @@ def test_playing_with_the_own_bar_in_sight_earns_its_value(minimum_duration):
     _, fills = walks(POINT_PRICES.fill_variance, POINT_PRICES.covariance, seed=minimum_duration)
     running = fills.cumsum(1) / torch.arange(1, HORIZON + 1)
     gains = play(running - fills >= rule.boundary, EQUAL_SLICES, fills, minimum_duration)
-    standard_error = float(gains.std()) / PATHS**0.5
-    assert float(gains.mean()) == pytest.approx(float(rule.value[minimum_duration - 1]), abs=3.5 * standard_error)
+    assert_earns(gains, rule, minimum_duration)
 
 
 # --- shape --------------------------------------------------------------------------------------------------------
