@@ -24,8 +24,8 @@ class OptimalStopping:
     Attributes:
         limits: Horizon, floor and cap.
         moves: What a bar fills at: averages on real bars, points on ``simulation.random_walks``.
-        risk_aversion: Weight of the variance of slippage, per σ. At the default the mean is within a hundredth of the
-            optimum under any limits; more of it buys less dispersion with less mean.
+        risk_aversion: Weight of the variance of slippage, per σ. At the default the mean is within a thousandth of the
+            optimum under a cap; more of it buys less dispersion with less mean.
     """
 
     limits: Limits
