@@ -1,12 +1,32 @@
 -- One row per bar: what is known before the bar (bars up to the one before it, and the calendar), and what its orders meet.
 with
 
-bars as (
+-- A number for two names, as every window below sorts by it.
+series as (
     select
         *,
-        case asset_class when 'crypto' then 168 else 5 end as season_length,
+        row_number() over (order by asset_class, symbol)::integer as series,
+        case asset_class when 'crypto' then 168 else 5 end as season_length
+    from (select distinct asset_class, symbol from bars.market_bars)
+),
+
+-- No column that nothing needs, as every window below carries them along.
+bars as (
+    select
+        series,
+        season_length,
+        bar_start,
+        bar_number,
+        season,
+        price,
+        close,
+        volume,
+        high / low as high_over_low,
+        taker_buy_volume / volume as taker_share,
+        split_ratio,
         coalesce(volume > 0 and low > 0, false) as is_sound
     from bars.market_bars
+    inner join series using (asset_class, symbol)
     -- A bar with a fault is as good as missing.
     where bar_number is not null and fault is null
 ),
@@ -14,7 +34,7 @@ bars as (
 -- History starts anew after a gap, a split, or a bar in which nothing could be traded.
 breaks as (
     select
-        *,
+        * exclude (split_ratio),
         lag(close) over by_symbol as close_before,
         coalesce(
             not is_sound
@@ -24,19 +44,17 @@ breaks as (
             false
         ) as is_break
     from bars
-    window by_symbol as (partition by asset_class, symbol order by bar_number)
+    window by_symbol as (partition by series order by bar_number)
 ),
 
 -- DuckDB counts anew for each bar where a count has a filter, hence the nullif.
 segments as (
     select
-        *,
+        * exclude (season, season_length, close_before, is_break),
         case when not is_break then ln(close / close_before) end as log_return,
-        count(nullif(is_break, false)) over (
-            partition by asset_class, symbol order by bar_number
-        ) as segment,
+        count(nullif(is_break, false)) over (partition by series order by bar_number) as segment,
         nullif(avg(volume) over (
-            partition by asset_class, symbol, season order by bar_number
+            partition by series, season order by bar_number
             range between 26 * season_length preceding and $horizon preceding
         ), 0) as expected_volume
     from breaks
@@ -45,7 +63,7 @@ segments as (
 -- What each bar's own segment has seen up to its close.
 histories as (
     select
-        *,
+        * exclude (is_sound),
         row_number() over by_segment - 1 as history_bars,
         lag(close, 4) over by_segment as close_4_before,
         lag(close, 24) over by_segment as close_24_before,
@@ -59,7 +77,7 @@ histories as (
         avg(volume) over (by_segment rows between 167 preceding and current row) as volume_after
     from segments
     where is_sound
-    window by_segment as (partition by asset_class, symbol, segment order by bar_number)
+    window by_segment as (partition by series, segment order by bar_number)
 ),
 
 -- Facts of each bar, known once it has closed.
@@ -70,11 +88,11 @@ facts as (
         ln(close / close_4_before) / nullif(2 * volatility_after, 0) as return_4,
         ln(close / close_24_before) / nullif(sqrt(24) * volatility_after, 0) as return_24,
         ln(close / price) / nullif(volatility_after, 0) as close_over_price,
-        ln(high / low) / nullif(volatility_after, 0) as bar_range,
+        ln(high_over_low) / nullif(volatility_after, 0) as bar_range,
         ln(volume / expected_volume) as volume_surprise,
         ln(recent_volume_after / volume_after) as volume_trend,
         ln(nullif(recent_volatility_after, 0) / nullif(volatility_after, 0)) as volatility_trend,
-        coalesce(2 * taker_buy_volume / volume - 1, 0) as taker_imbalance
+        coalesce(2 * taker_share - 1, 0) as taker_imbalance
     from histories
 ),
 
@@ -86,6 +104,7 @@ market as (
         avg(return_1::decimal(38, 18)) as market_return,
         avg(volume_surprise::decimal(38, 18)) as market_volume_surprise
     from facts
+    inner join series using (series)
     group by all
 )
 
@@ -124,5 +143,6 @@ select
         + volatility_trend + market_return + market_volume_surprise
     ) over by_segment is not null as is_complete -- True where no feature is null
 from facts
+inner join series using (series)
 inner join market using (asset_class, bar_number)
-window by_segment as (partition by asset_class, symbol, segment order by bar_number)
+window by_segment as (partition by series, segment order by bar_number)
