@@ -39,39 +39,56 @@ sound as (
     where fault is null and close_before > 0
 ),
 
+absent as (
+    select
+        *,
+        exists (
+            from raw.fetched_periods as fetched
+            where fetched.raw_table = 'raw.' || expected.asset_class || '_bars'
+                and fetched.symbol = expected.symbol
+                and expected.bar_start >= fetched.fetched_from
+                and expected.bar_start < fetched.fetched_until
+        ) as was_asked
+    from quality.expected_bars as expected
+    where not is_stored
+),
+
+-- The venue went on afterwards: a source that is behind, or a month that was not fetched, is no outage.
 outages as (
     select asset_class, bar_number
-    from quality.expected_bars
-    where asset_class = 'crypto' -- an exchange without bars in a session that its calendar knows is a vendor's fault
+    from absent
+    where
+        asset_class = 'crypto' -- an exchange without bars in a session that its calendar knows is a vendor's fault
+        and was_asked
+        and not is_after_the_last
     group by all
-    having not bool_or(is_stored) and count(*) > 1
+    having count(*) > 1
+
+    except
+
+    select asset_class, bar_number
+    from quality.expected_bars
+    where is_stored
 ),
 
 missing as (
     select
-        expected.asset_class,
-        expected.symbol,
-        expected.bar_start,
-        expected.bar_number,
+        absent.asset_class,
+        absent.symbol,
+        absent.bar_start,
+        absent.bar_number,
         'missing' as kind,
         case
+            when not was_asked then 'never fetched: backfill its month'
             when outages.bar_number is not null then 'no symbol has a bar: the venue stood still'
-            when not exists (
-                from raw.fetched_periods as fetched
-                where fetched.raw_table = 'raw.' || expected.asset_class || '_bars'
-                    and fetched.symbol = expected.symbol
-                    and expected.bar_start >= fetched.fetched_from
-                    and expected.bar_start < fetched.fetched_until
-            ) then 'never fetched: backfill its month'
             when is_after_the_last then 'no bar since the last one stored: delisted, renamed, or the source is behind'
             else 'the source was asked and has no such bar: ingest its month again with refetch'
         end as reason,
         'windows leave it out' as done,
-        outages.bar_number is not null as is_explained,
+        was_asked and outages.bar_number is not null as is_explained,
         true as is_masked
-    from quality.expected_bars as expected
+    from absent
     left join outages using (asset_class, bar_number)
-    where not expected.is_stored
 ),
 
 faulty as (
