@@ -6,14 +6,17 @@ bars as (
         market_bars.*,
         dow_bars.dividend,
         dow_bars.adjusted_close,
+        fault is null or fault = 'level_shift' as has_prices,
         row_number() over by_symbol as place,
         lag(market_bars.open) over by_symbol as open_before,
         lag(market_bars.high) over by_symbol as high_before,
         lag(market_bars.low) over by_symbol as low_before,
-        lag(market_bars.close) over by_symbol as close_before,
         lag(market_bars.volume) over by_symbol as volume_before,
         lag(market_bars.venue) over by_symbol as venue_before,
-        lag(dow_bars.adjusted_close) over by_symbol as adjusted_close_before,
+        -- What a bar is measured against has prices, as where faults are judged.
+        lag(case when has_prices then market_bars.close end ignore nulls) over by_symbol as close_before,
+        lag(case when has_prices then dow_bars.adjusted_close / market_bars.close end ignore nulls)
+            over by_symbol as adjustment_before,
         avg(case when fault is null then ln(market_bars.high / market_bars.low) end) over (
             by_symbol rows between 168 preceding and 1 preceding
         ) as usual_range
@@ -194,13 +197,13 @@ dividend_mismatches as (
         'dividend_mismatch' as kind,
         'the dividend of ' || dividend || ' should lower earlier adjusted closes by '
         || round(100 * dividend / close_before, 2) || ' %, and they are '
-        || round(100 * (1 - (adjusted_close_before / close_before) / (adjusted_close / close)), 2) || ' % lower' as reason,
+        || round(100 * (1 - adjustment_before / (adjusted_close / close)), 2) || ' % lower' as reason,
         'noted: no price of orders is adjusted for dividends' as done,
         false as is_explained,
         false as is_masked
     from sound
     where dividend > 0
-        and abs(dividend / close_before - 1 + (adjusted_close_before / close_before) / (adjusted_close / close)) > 1e-3
+        and abs(dividend / close_before - 1 + adjustment_before / (adjusted_close / close)) > 1e-3
 ),
 
 venue_changes as (

@@ -72,6 +72,31 @@ def test_a_bar_with_a_fault_is_in_the_ledger_with_its_reason(tmp_path, name):
     assert set(found["kind"]) == {kind} and len(found) == (2 if kind == "venue_change" else 1)
 
 
+@pytest.mark.parametrize("column", ["close", "high"])
+@pytest.mark.parametrize("value", [None, np.nan, np.inf])
+def test_the_bar_behind_one_without_prices_is_beyond_suspicion(tmp_path, column, value):
+    crypto, dow = hourly(400), daily(320).assign(adjusted_close=lambda bars: bars["close"])
+    dow.loc[AT + 1, "dividend"] = 1e-6
+    warehouse = with_raw_tables(tmp_path, crypto, dow)
+    with warehouse.connection() as connection:
+        for table, bars in (("raw.crypto_bars", crypto), ("raw.dow_bars", dow)):
+            at = {"value": value, "symbol": bars["symbol"][AT], "at": bars["bar_start"][AT]}
+            connection.execute(f"update {table} set {column} = $value where symbol = $symbol and bar_start = $at", at)
+    run(warehouse, schemas=CHECKED)
+    found = read(warehouse, "from quality.gap_ledger order by asset_class")
+    assert found["bar_start"].tolist() == [crypto["bar_start"][AT], dow["bar_start"][AT]]
+    assert found["kind"].tolist() == ["incomplete"] * 2
+
+
+def test_a_price_in_another_unit_behind_a_bar_without_prices_has_a_reason(tmp_path):
+    bars = hours(close=np.nan)
+    bars.loc[AT + 1, [*PRICES, "notional"]] *= 100
+    found = ledger(tmp_path, crypto=bars)
+    assert found["kind"].tolist() == ["incomplete", "level_shift", "level_shift"]
+    assert found["reason"].str.contains("times the one before").tolist() == [False, True, True]
+    assert not found["reason"].str.contains("nan").any()
+
+
 @pytest.mark.parametrize("factor", [100, 0.01, 4])
 def test_a_price_in_another_unit_is_in_the_ledger_where_it_begins_and_where_it_ends(tmp_path, factor):
     bars = hours(**dict.fromkeys([*PRICES, "notional"], times(factor)))
