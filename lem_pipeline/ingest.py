@@ -148,8 +148,9 @@ def store(
             connection,
             LEDGER,
             pa.Table.from_pylist([row], schema=LEDGER_SCHEMA),
-            "raw_table = $raw_table and symbol = $symbol and fetched_from = $fetched_from",
-            {name: row[name] for name in ("raw_table", "symbol", "fetched_from")},
+            "raw_table = $raw_table and symbol = $symbol "
+            "and fetched_from >= $fetched_from and fetched_until <= $fetched_until",
+            {name: row[name] for name in ("raw_table", "symbol", "fetched_from", "fetched_until")},
         )
     return revised
 

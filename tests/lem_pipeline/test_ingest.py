@@ -316,6 +316,15 @@ def test_a_month_between_two_fetched_ones_is_fetched(listing, warehouse):
     assert same(stored(warehouse), sorted_raw(listing))
 
 
+def test_fetching_a_part_again_does_not_forget_that_the_rest_was_fetched(listing, warehouse):
+    venue = Venue(listing)
+    take(venue, warehouse)
+    take(venue, warehouse, end=FIRST_DAY_END, refetch=True)
+    venue.asked.clear()
+    take(venue, warehouse)
+    assert venue.asked == []
+
+
 def market(start: date, end: date | None = None) -> MarketSettings:
     return MarketSettings(bars=SimulatedSource(source="simulated"), instruments=["BTC/USDT"], start=start, end=end)
 
