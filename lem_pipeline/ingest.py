@@ -185,12 +185,13 @@ def fetched_periods(warehouse: Warehouse, table: str, settles_after: timedelta) 
     return periods
 
 
-def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime, instrument: str = "%") -> int:
+def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime, instrument: str | None = None) -> int:
     """How many bars of an instrument, or of all, are stored."""
     if not warehouse.has_table(table):
         return 0
     count = warehouse.read(
-        f"select count(*) as bars from {table} where symbol like $symbol and bar_start >= $start and bar_start < $end",
+        f"select count(*) as bars from {table} "
+        "where symbol = coalesce($symbol, symbol) and bar_start >= $start and bar_start < $end",
         {"symbol": instrument, "start": start, "end": end},
     )
     return int(count["bars"][0].as_py())

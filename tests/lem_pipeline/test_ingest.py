@@ -40,7 +40,7 @@ class Venue:
     provenance: str = "a test venue"
 
     def check(self, instruments: Sequence[str]) -> None:
-        if unknown := set(instruments) - set(SYMBOLS) - {"AAPL"}:
+        if unknown := set(instruments) - set(SYMBOLS) - {"AAPL", "BTC_USDT", "%"}:
             raise UnknownSymbolError(f"a test venue does not know {', '.join(unknown)}")
 
     def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
@@ -242,6 +242,12 @@ def test_an_instrument_that_was_not_listed_yet_is_named_and_stops_nothing(listin
     done = take(Venue(listing[listing["symbol"] != "BNB/USDT"]), warehouse)
     assert done.empty == ["BNB/USDT"]
     assert len(stored(warehouse)) == 2 * 48
+
+
+def test_a_symbol_that_reads_like_a_pattern_is_not_taken_for_another(listing, warehouse):
+    take(Venue(listing), warehouse)
+    done = take(Venue(listing), warehouse, symbols=["BTC_USDT", "%"])
+    assert done.empty == ["BTC_USDT", "%"]
 
 
 def test_an_unknown_symbol_is_refused_before_anything_is_downloaded(listing, warehouse):
