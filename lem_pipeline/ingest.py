@@ -11,6 +11,7 @@ from lem_pipeline.errors import (
     EmptyPeriodError,
     IncompleteIngestionError,
     LemError,
+    UnknownSymbolError,
     VenueRefusedError,
 )
 from lem_pipeline.revisions import take_in
@@ -73,7 +74,7 @@ def ingest(
 ) -> Ingested:
     """Fetch what has not settled yet, and write each answer in one transaction.
 
-    An instrument that fails does not stop the others; a source that refuses, or fails three in a row, stops.
+    An instrument that fails does not stop the others; a source that refuses, or is down for three in a row, stops.
 
     Args:
         source: Where bars come from.
@@ -119,7 +120,9 @@ def ingest(
                 f"{table}: {instrument} {len(answer):,} bars since {since:%Y-%m-%d %H:%M}{changes} "
                 f"({number}/{len(instruments)})"
             )
-        in_a_row = in_a_row + 1 if instrument in failed else 0
+        # To answer that it does not know an instrument, a source must be up.
+        is_down = instrument in failed and not isinstance(failed[instrument], UnknownSymbolError)
+        in_a_row = in_a_row + 1 if is_down else 0
         if in_a_row == LOST_CAUSE or isinstance(failed.get(instrument), VenueRefusedError):
             break
     if failed:

@@ -51,6 +51,13 @@ class Venue:
         return raw(self.bars[inside & (self.bars["symbol"] == instrument)])
 
 
+class _Unlisted(Venue):
+    """A venue without a listing, as Yahoo: it learns that it does not know a symbol when asked for its bars."""
+
+    def check(self, instruments: Sequence[str]) -> None:
+        pass
+
+
 @pytest.fixture
 def listing() -> pd.DataFrame:
     return hourly(48, SYMBOLS)
@@ -287,6 +294,13 @@ def test_a_venue_that_fails_three_times_in_a_row_is_given_up(listing, warehouse)
         take(venue, warehouse, symbols=[*SYMBOLS, *SYMBOLS])
     assert str(caught.value).count("could not be reached") == 1
     assert len(venue.asked) == 3
+
+
+def test_three_dead_symbols_in_a_row_do_not_keep_the_next_one_from_being_asked(listing, warehouse):
+    dead = {symbol: UnknownSymbolError(f"a test venue does not know {symbol}") for symbol in ("ONE", "TWO", "THREE")}
+    with pytest.raises(IncompleteIngestionError, match="3 of 4 instruments could not be fetched, while"):
+        take(_Unlisted(listing, breaks_at=dead), warehouse, symbols=[*dead, "BTC/USDT"])
+    assert len(stored(warehouse)) == 48
 
 
 def test_an_interrupted_ingestion_ends_like_an_undisturbed_one(listing, warehouse, tmp_path):
