@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 import pyarrow as pa
 
@@ -91,10 +91,10 @@ def ingest(
         UnknownSymbolError: The source does not know an instrument, and says so before any download.
         IncompleteIngestionError: Some instruments could not be fetched; the others are stored.
         EmptyPeriodError: No instrument has a bar in a period that should hold some. An empty answer never takes the
-            place of bars, and is not remembered as fetched.
+            place of bars, and is noted as asked for, not as fetched.
     """
     source.check(instruments)
-    fetched = {} if refetch else fetched_periods(warehouse, table, asset.settles_after)
+    fetched = {} if refetch else fetched_periods(warehouse, table, asset)
     done = Ingested(dict.fromkeys(instruments, 0))
     failed: dict[str, LemError] = {}
     in_a_row = 0
@@ -102,10 +102,9 @@ def ingest(
         for since, until in missing_periods(fetched.get(instrument, []), start, end):
             try:
                 answer = source.fetch(instrument, since, until)
-                if not len(answer) and asset.expects_bars(since, until):
+                is_lacking = not len(answer) and asset.expects_bars(since, until)
+                if is_lacking:
                     _refuse_to_lose(warehouse, table, instrument, since, until)
-                    log(f"{table}: {instrument} has no bar since {since:%Y-%m-%d %H:%M}; asked again next time")
-                    continue
             except ConfigurationError:
                 raise
             except LemError as error:
@@ -115,6 +114,9 @@ def ingest(
             revised = store(warehouse, table, instrument, answer, (since, until), drop_withdrawn=refetch)
             done.bars[instrument] += len(answer)
             done.revisions += revised
+            if is_lacking:
+                log(f"{table}: {instrument} has no bar since {since:%Y-%m-%d %H:%M}; asked again next time")
+                continue
             changes = f", {revised} values revised" if revised else ""
             log(
                 f"{table}: {instrument} {len(answer):,} bars since {since:%Y-%m-%d %H:%M}{changes} "
@@ -178,13 +180,30 @@ def missing_periods(fetched: Sequence[Period], start: datetime, end: datetime) -
     return [(since, until) for since, until in missing if since < until]
 
 
-def fetched_periods(warehouse: Warehouse, table: str, settles_after: timedelta) -> dict[str, list[Period]]:
-    """What need not be fetched again of each instrument: bars that had settled when they were fetched."""
+def fetched_periods(warehouse: Warehouse, table: str, asset: AssetClass) -> dict[str, list[Period]]:
+    """What need not be fetched again of each instrument: bars that had settled when they were fetched.
+
+    An answer that ends too early, or has no bars at all, is asked for again from its end on.
+    """
     periods: dict[str, list[Period]] = {}
-    if warehouse.has_table(LEDGER):
-        for row in warehouse.read(f"from {LEDGER} where raw_table = $table", {"table": table}).to_pylist():
-            settled = min(row["fetched_until"], row["fetched_at"] - settles_after)
-            periods.setdefault(row["symbol"], []).append((row["fetched_from"], settled))
+    if not warehouse.has_table(table):
+        return periods
+    noted = warehouse.read(
+        f"""
+        select fetched.*, bars.bar_start as last_bar
+        from {LEDGER} as fetched
+        asof left join {table} as bars on fetched.symbol = bars.symbol and fetched.fetched_until > bars.bar_start
+        where fetched.raw_table = $table
+        """,
+        {"table": table},
+    )
+    for row in noted.to_pylist():
+        since, last_bar = row["fetched_from"], row["last_bar"]
+        settled = min(row["fetched_until"], row["fetched_at"] - asset.settles_after)
+        answered = max(since, last_bar + asset.bar_size) if last_bar else since
+        if answered < settled and asset.expects_bars(answered, settled):
+            settled = answered
+        periods.setdefault(row["symbol"], []).append((since, settled))
     return periods
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
-from warehouses import MONDAY, daily, execute, hourly, raw, read
+from warehouses import MONDAY, daily, execute, hourly, raw, read, run, with_raw_tables
 
 from lem_pipeline.errors import (
     EmptyPeriodError,
@@ -255,6 +255,42 @@ def test_a_symbol_that_reads_like_a_pattern_is_not_taken_for_another(listing, wa
     take(Venue(listing), warehouse)
     done = take(Venue(listing), warehouse, symbols=["BTC_USDT", "%"])
     assert done.empty == ["BTC_USDT", "%"]
+
+
+def test_bars_that_an_answer_lacks_at_its_end_are_asked_for_again(listing, warehouse):
+    behind = START + timedelta(hours=30)
+    take(Venue(listing[listing["bar_start"] < behind]), warehouse)
+    venue = Venue(listing)
+    take(venue, warehouse)
+    assert venue.asked == [(symbol, behind, END) for symbol in SYMBOLS]
+    assert same(stored(warehouse), sorted_raw(listing))
+
+
+def test_a_weekend_at_the_end_of_a_period_is_not_asked_for_again(warehouse):
+    sessions = daily(5, ["AAPL"])
+    assert sessions["bar_start"].iloc[-1].day_name() == "Friday"
+    opened, friday = (sessions["bar_start"].iloc[place].to_pydatetime() for place in (0, -1))
+    week = {"asset": DOW_DAILY, "symbols": ["AAPL"], "start": opened, "end": friday + timedelta(days=3)}
+    venue = Venue(sessions)
+    take(venue, warehouse, **week)
+    take(venue, warehouse, **week)
+    assert len(venue.asked) == 1
+
+
+def test_a_symbol_that_has_no_bars_any_more_is_missed_up_to_the_last_time_it_was_asked_for(tmp_path):
+    listing = hourly(24 * 20, SYMBOLS)
+    last = START + timedelta(days=9)
+    alive = Venue(listing[(listing["symbol"] != "ETH/USDT") | (listing["bar_start"] < last)])
+    warehouse = with_raw_tables(tmp_path)
+    for day in range(8, 21):
+        take(alive, warehouse, end=START + timedelta(days=day))
+    run(warehouse, schemas=["staging", "bars", "quality"])
+    (row,) = read(
+        warehouse,
+        "select symbol, reason, min(bar_start) as since, count(*) as bars from quality.gap_ledger group by all",
+    ).to_dict("records")
+    assert (row["symbol"], row["since"], row["bars"]) == ("ETH/USDT", pd.Timestamp(last), 11 * 24)
+    assert row["reason"] == "no bar since the last one stored: delisted, renamed, or the source is behind"
 
 
 def test_an_unknown_symbol_is_refused_before_anything_is_downloaded(listing, warehouse):
