@@ -60,7 +60,7 @@ class YFinanceBars(BarSource):
         history = self._ask(*asked)
         if _holes(history):
             # Yahoo leaves sessions out at random; what is missing twice is missing.
-            history = min(history, self._ask(*asked), key=_holes)
+            history = max(history, self._ask(*asked), key=_priced)
         bars = raw_bars(_columns(history, start, end), symbol=instrument, venue="yahoo")
         return only_closed(bars, DOW_DAILY, now)
 
@@ -173,6 +173,11 @@ def _holes(history: pd.DataFrame) -> int:
     expected = nyse_sessions(FIRST_MONTH, labels.max().to_pydatetime())["bar_start"]
     priced = labels[history["Close"].notna().to_numpy()]
     return int((~expected[expected >= labels.min()].isin(priced)).sum())
+
+
+def _priced(history: pd.DataFrame) -> int:
+    """Sessions that have a close; an answer that ends early has fewer, though it may have no hole."""
+    return int(history["Close"].notna().sum())
 
 
 def _columns(history: pd.DataFrame, start: datetime, end: datetime) -> dict[str, object]:
