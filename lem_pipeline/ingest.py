@@ -14,10 +14,10 @@ from lem_pipeline.errors import (
     UnknownSymbolError,
     VenueRefusedError,
 )
-from lem_pipeline.revisions import take_in
+from lem_pipeline.revisions import REVISIONS, REVISIONS_SCHEMA, take_in
 from lem_pipeline.settings import MarketSettings
-from lem_pipeline.sources.base import BarSource
-from lem_pipeline.storage import Warehouse, replace_rows
+from lem_pipeline.sources.base import RAW_BARS, BarSource
+from lem_pipeline.storage import Warehouse, create_if_missing, replace_rows
 from lem_pipeline.universe import AssetClass
 
 Period = tuple[datetime, datetime]
@@ -58,6 +58,13 @@ def wanted_period(market: MarketSettings, start: datetime, end: datetime) -> Per
     """The part of a partition window that the settings ask for; empty where the end comes first."""
     since, until = _midnight(market.start), _midnight(market.end) if market.end else datetime.now(UTC)
     return max(start, since), min(end, until, datetime.now(UTC))
+
+
+def make_ready(warehouse: Warehouse, table: str) -> None:
+    """Create the raw table and its notes where they are missing, so that what reads them finds them without rows."""
+    with warehouse.connection() as connection:
+        for name, schema in ((table, RAW_BARS), (LEDGER, LEDGER_SCHEMA), (REVISIONS, REVISIONS_SCHEMA)):
+            create_if_missing(connection, name, schema)
 
 
 def ingest(

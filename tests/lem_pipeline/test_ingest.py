@@ -18,7 +18,7 @@ from lem_pipeline.errors import (
     VenueRefusedError,
     VenueUnreachableError,
 )
-from lem_pipeline.ingest import LEDGER, Ingested, ingest, wanted_period
+from lem_pipeline.ingest import LEDGER, Ingested, ingest, make_ready, wanted_period
 from lem_pipeline.settings import MarketSettings, SimulatedSource
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.universe import CRYPTO_HOURLY, DOW_DAILY, AssetClass
@@ -360,6 +360,15 @@ def test_a_period_extended_into_the_past_is_fetched_from_its_beginning(listing, 
     venue = Venue(listing)
     take(venue, warehouse, start=FIRST_DAY_END)
     take(venue, warehouse, start=START)
+    assert same(stored(warehouse), sorted_raw(listing))
+
+
+def test_a_table_that_nothing_was_asked_for_exists_without_rows_and_takes_bars_later(listing, warehouse):
+    for _ in range(2):
+        make_ready(warehouse, TABLE)
+    assert stored(warehouse).num_rows == 0
+    assert revisions(warehouse) == []
+    take(Venue(listing), warehouse)
     assert same(stored(warehouse), sorted_raw(listing))
 
 
