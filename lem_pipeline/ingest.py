@@ -95,11 +95,13 @@ def ingest(
         log: Told about each answer.
 
     Raises:
+        ConfigurationError: Simulated bars would come to stand among real ones, or real among simulated.
         UnknownSymbolError: The source does not know an instrument, and says so before any download.
         IncompleteIngestionError: Some instruments could not be fetched; the others are stored.
         EmptyPeriodError: No instrument has a bar in a period that should hold some. An empty answer never takes the
             place of bars, and is noted as asked for, not as fetched.
     """
+    _refuse_to_mix(source, warehouse, table)
     source.check(instruments)
     fetched = {} if refetch else fetched_periods(warehouse, table, asset)
     done = Ingested(dict.fromkeys(instruments, 0))
@@ -231,6 +233,20 @@ def _refuse_to_lose(warehouse: Warehouse, table: str, instrument: str, start: da
         raise EmptyPeriodError(
             f"the source answers without a bar between {start:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M}, where "
             f"{stored:,} are stored; they stay, and the source is asked again next time"
+        )
+
+
+def _refuse_to_mix(source: BarSource, warehouse: Warehouse, table: str) -> None:
+    if not warehouse.has_table(table):
+        return
+    venues = warehouse.read(
+        f"select distinct venue from {table} where (venue = 'simulated') <> $simulated order by all",
+        {"simulated": source.provenance.startswith("SIMULATED")},
+    )["venue"].to_pylist()
+    if venues:
+        raise ConfigurationError(
+            f"{table} already holds bars of {', '.join(venues)}, which must not mix with those of {source.provenance}; "
+            "give the profile a home of its own"
         )
 
 

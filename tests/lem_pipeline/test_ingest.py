@@ -11,6 +11,7 @@ import pytest
 from warehouses import MONDAY, daily, execute, hourly, raw, read, run, with_raw_tables
 
 from lem_pipeline.errors import (
+    ConfigurationError,
     EmptyPeriodError,
     IncompleteIngestionError,
     LemError,
@@ -20,6 +21,7 @@ from lem_pipeline.errors import (
 )
 from lem_pipeline.ingest import LEDGER, Ingested, ingest, make_ready, wanted_period
 from lem_pipeline.settings import MarketSettings, SimulatedSource
+from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.universe import CRYPTO_HOURLY, DOW_DAILY, AssetClass
 
@@ -370,6 +372,17 @@ def test_a_table_that_nothing_was_asked_for_exists_without_rows_and_takes_bars_l
     assert revisions(warehouse) == []
     take(Venue(listing), warehouse)
     assert same(stored(warehouse), sorted_raw(listing))
+
+
+@pytest.mark.parametrize("simulated_first", [False, True])
+def test_simulated_bars_never_come_to_stand_among_real_ones(listing, warehouse, simulated_first):
+    sources = [Venue(listing), SimulatedBars(asset_class="crypto", origin=MONDAY)]
+    first, second = reversed(sources) if simulated_first else sources
+    take(first, warehouse)
+    before = stored(warehouse)
+    with pytest.raises(ConfigurationError, match="must not mix with those of"):
+        take(second, warehouse, end=END + timedelta(days=1), refetch=True)
+    assert stored(warehouse).equals(before)
 
 
 def test_a_month_between_two_fetched_ones_is_fetched(listing, warehouse):
