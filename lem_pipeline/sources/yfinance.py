@@ -115,7 +115,10 @@ class YFinanceBars(BarSource):
                 "try from another network or use a bar archive."
             )
         if status == 404 or (isinstance(error, YFTzMissingError) and status is not None and status < 500):
-            return UnknownSymbolError(f"Yahoo Finance does not know the ticker {instrument!r}.")
+            return UnknownSymbolError(
+                f"Yahoo Finance does not know the ticker {instrument!r}, or not any more; correct it or take it out of "
+                "the instruments: its stored bars stay."
+            )
         what = "an answer without prices" if isinstance(error, YFPricesMissingError) else type(error).__name__
         what = f"HTTP {status}" if status is not None and status >= 400 else what
         return VenueUnreachableError(
