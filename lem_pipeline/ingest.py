@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 import pyarrow as pa
 
@@ -11,12 +11,13 @@ from lem_pipeline.errors import (
     EmptyPeriodError,
     IncompleteIngestionError,
     LemError,
+    UnknownSymbolError,
     VenueRefusedError,
 )
-from lem_pipeline.revisions import take_in
+from lem_pipeline.revisions import REVISIONS, REVISIONS_SCHEMA, take_in
 from lem_pipeline.settings import MarketSettings
-from lem_pipeline.sources.base import BarSource
-from lem_pipeline.storage import Warehouse, replace_rows
+from lem_pipeline.sources.base import RAW_BARS, BarSource
+from lem_pipeline.storage import Warehouse, create_if_missing, replace_rows
 from lem_pipeline.universe import AssetClass
 
 Period = tuple[datetime, datetime]
@@ -59,6 +60,13 @@ def wanted_period(market: MarketSettings, start: datetime, end: datetime) -> Per
     return max(start, since), min(end, until, datetime.now(UTC))
 
 
+def make_ready(warehouse: Warehouse, table: str) -> None:
+    """Create the raw table and its notes where they are missing, so that what reads them finds them without rows."""
+    with warehouse.connection() as connection:
+        for name, schema in ((table, RAW_BARS), (LEDGER, LEDGER_SCHEMA), (REVISIONS, REVISIONS_SCHEMA)):
+            create_if_missing(connection, name, schema)
+
+
 def ingest(
     source: BarSource,
     asset: AssetClass,
@@ -73,7 +81,7 @@ def ingest(
 ) -> Ingested:
     """Fetch what has not settled yet, and write each answer in one transaction.
 
-    An instrument that fails does not stop the others; a source that refuses, or fails three in a row, stops.
+    An instrument that fails does not stop the others; a source that refuses, or is down for three in a row, stops.
 
     Args:
         source: Where bars come from.
@@ -87,13 +95,15 @@ def ingest(
         log: Told about each answer.
 
     Raises:
+        ConfigurationError: Simulated bars would come to stand among real ones, or real among simulated.
         UnknownSymbolError: The source does not know an instrument, and says so before any download.
         IncompleteIngestionError: Some instruments could not be fetched; the others are stored.
         EmptyPeriodError: No instrument has a bar in a period that should hold some. An empty answer never takes the
-            place of bars, and is not remembered as fetched.
+            place of bars, and is noted as asked for, not as fetched.
     """
+    _refuse_to_mix(source, warehouse, table)
     source.check(instruments)
-    fetched = {} if refetch else fetched_periods(warehouse, table, asset.settles_after)
+    fetched = {} if refetch else fetched_periods(warehouse, table, asset)
     done = Ingested(dict.fromkeys(instruments, 0))
     failed: dict[str, LemError] = {}
     in_a_row = 0
@@ -101,10 +111,9 @@ def ingest(
         for since, until in missing_periods(fetched.get(instrument, []), start, end):
             try:
                 answer = source.fetch(instrument, since, until)
-                if not len(answer) and asset.expects_bars(since, until):
+                is_lacking = not len(answer) and asset.expects_bars(since, until)
+                if is_lacking:
                     _refuse_to_lose(warehouse, table, instrument, since, until)
-                    log(f"{table}: {instrument} has no bar since {since:%Y-%m-%d %H:%M}; asked again next time")
-                    continue
             except ConfigurationError:
                 raise
             except LemError as error:
@@ -114,12 +123,17 @@ def ingest(
             revised = store(warehouse, table, instrument, answer, (since, until), drop_withdrawn=refetch)
             done.bars[instrument] += len(answer)
             done.revisions += revised
+            if is_lacking:
+                log(f"{table}: {instrument} has no bar since {since:%Y-%m-%d %H:%M}; asked again next time")
+                continue
             changes = f", {revised} values revised" if revised else ""
             log(
                 f"{table}: {instrument} {len(answer):,} bars since {since:%Y-%m-%d %H:%M}{changes} "
                 f"({number}/{len(instruments)})"
             )
-        in_a_row = in_a_row + 1 if instrument in failed else 0
+        # To answer that it does not know an instrument, a source must be up.
+        is_down = instrument in failed and not isinstance(failed[instrument], UnknownSymbolError)
+        in_a_row = in_a_row + 1 if is_down else 0
         if in_a_row == LOST_CAUSE or isinstance(failed.get(instrument), VenueRefusedError):
             break
     if failed:
@@ -148,8 +162,9 @@ def store(
             connection,
             LEDGER,
             pa.Table.from_pylist([row], schema=LEDGER_SCHEMA),
-            "raw_table = $raw_table and symbol = $symbol and fetched_from = $fetched_from",
-            {name: row[name] for name in ("raw_table", "symbol", "fetched_from")},
+            "raw_table = $raw_table and symbol = $symbol "
+            "and fetched_from >= $fetched_from and fetched_until <= $fetched_until",
+            {name: row[name] for name in ("raw_table", "symbol", "fetched_from", "fetched_until")},
         )
     return revised
 
@@ -174,22 +189,40 @@ def missing_periods(fetched: Sequence[Period], start: datetime, end: datetime) -
     return [(since, until) for since, until in missing if since < until]
 
 
-def fetched_periods(warehouse: Warehouse, table: str, settles_after: timedelta) -> dict[str, list[Period]]:
-    """What need not be fetched again of each instrument: bars that had settled when they were fetched."""
+def fetched_periods(warehouse: Warehouse, table: str, asset: AssetClass) -> dict[str, list[Period]]:
+    """What need not be fetched again of each instrument: bars that had settled when they were fetched.
+
+    An answer that ends too early, or has no bars at all, is asked for again from its end on.
+    """
     periods: dict[str, list[Period]] = {}
-    if warehouse.has_table(LEDGER):
-        for row in warehouse.read(f"from {LEDGER} where raw_table = $table", {"table": table}).to_pylist():
-            settled = min(row["fetched_until"], row["fetched_at"] - settles_after)
-            periods.setdefault(row["symbol"], []).append((row["fetched_from"], settled))
+    if not warehouse.has_table(table):
+        return periods
+    noted = warehouse.read(
+        f"""
+        select fetched.*, bars.bar_start as last_bar
+        from {LEDGER} as fetched
+        asof left join {table} as bars on fetched.symbol = bars.symbol and fetched.fetched_until > bars.bar_start
+        where fetched.raw_table = $table
+        """,
+        {"table": table},
+    )
+    for row in noted.to_pylist():
+        since, last_bar = row["fetched_from"], row["last_bar"]
+        settled = min(row["fetched_until"], row["fetched_at"] - asset.settles_after)
+        answered = max(since, last_bar + asset.bar_size) if last_bar else since
+        if answered < settled and asset.expects_bars(answered, settled):
+            settled = answered
+        periods.setdefault(row["symbol"], []).append((since, settled))
     return periods
 
 
-def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime, instrument: str = "%") -> int:
+def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime, instrument: str | None = None) -> int:
     """How many bars of an instrument, or of all, are stored."""
     if not warehouse.has_table(table):
         return 0
     count = warehouse.read(
-        f"select count(*) as bars from {table} where symbol like $symbol and bar_start >= $start and bar_start < $end",
+        f"select count(*) as bars from {table} "
+        "where symbol = coalesce($symbol, symbol) and bar_start >= $start and bar_start < $end",
         {"symbol": instrument, "start": start, "end": end},
     )
     return int(count["bars"][0].as_py())
@@ -200,6 +233,20 @@ def _refuse_to_lose(warehouse: Warehouse, table: str, instrument: str, start: da
         raise EmptyPeriodError(
             f"the source answers without a bar between {start:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M}, where "
             f"{stored:,} are stored; they stay, and the source is asked again next time"
+        )
+
+
+def _refuse_to_mix(source: BarSource, warehouse: Warehouse, table: str) -> None:
+    if not warehouse.has_table(table):
+        return
+    venues = warehouse.read(
+        f"select distinct venue from {table} where (venue = 'simulated') <> $simulated order by all",
+        {"simulated": source.provenance.startswith("SIMULATED")},
+    )["venue"].to_pylist()
+    if venues:
+        raise ConfigurationError(
+            f"{table} already holds bars of {', '.join(venues)}, which must not mix with those of {source.provenance}; "
+            "give the profile a home of its own"
         )
 
 

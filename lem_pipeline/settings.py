@@ -5,7 +5,7 @@ overridden as ``LEM_TRAINING__MAX_EPOCHS=20``.
 """
 
 import os
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from tomllib import TOMLDecodeError
@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from lem_models.config import LEMConfig, TrainingConfig
 from lem_pipeline.errors import ConfigurationError
-from lem_pipeline.universe import ASSET_CLASSES
+from lem_pipeline.universe import ASSET_CLASSES, FIRST_MONTH
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -75,14 +75,18 @@ class MarketSettings(Strict):
     """One asset class: where its bars come from, which instruments, since when."""
 
     bars: Source
-    instruments: list[str]
+    instruments: list[str] = Field(min_length=1)
     start: date
     end: date | None = None  # exclusive; None means up to the last closed bar
 
     @model_validator(mode="after")
-    def _start_before_end(self) -> Self:
+    def _start_before_end_and_now(self) -> Self:
         if self.end and self.start >= self.end:
             raise ValueError(f"the period starts on {self.start} and ends before, on {self.end}")
+        if self.start < FIRST_MONTH.date():
+            raise ValueError(f"the period starts on {self.start}, and bars are kept from {FIRST_MONTH:%Y-%m-%d} on")
+        if self.start > datetime.now(UTC).date():
+            raise ValueError(f"the period starts on {self.start}, in the future")
         return self
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SCHEMAS = ("raw", "staging", "bars", "quality", "features", "windows", "results", "reports")
 
+LOCKED = "Could not set lock on file"  # DuckDB's words; "lock" alone may be part of a path
+
 
 @dataclass(frozen=True)
 class Written:
@@ -104,7 +106,7 @@ class Warehouse(dg.ConfigurableResource):
                 dg.get_dagster_logger().info(f"waiting for another program to close {path} ({reason})")
 
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, duckdb.IOException) and "lock" in str(error)),
+            retry=retry_if_exception(lambda error: isinstance(error, duckdb.IOException) and LOCKED in str(error)),
             stop=stop_after_delay(self.patience_s),
             wait=wait_random(0.05, 0.25),
             before_sleep=say_who_is_waited_for,
@@ -113,7 +115,7 @@ class Warehouse(dg.ConfigurableResource):
         try:
             return retrying(duckdb.connect, str(path))
         except duckdb.IOException as error:
-            if "lock" not in str(error):
+            if LOCKED not in str(error):
                 raise WarehouseError(f"{path} cannot be opened as a warehouse: {_first_line(error)}") from error
             raise WarehouseLockedError(
                 f"{path} has been open in another program for {self.patience_s:.0f} s; close that program's "

@@ -98,11 +98,28 @@ def with_raw_tables(path: Path, crypto: pd.DataFrame | None = None, dow: pd.Data
         "nyse_sessions": pa.Table.from_pandas(sessions(), preserve_index=False),
         "dow_members": pa.Table.from_pandas(dow_members(), preserve_index=False),
         "revisions": REVISIONS_SCHEMA.empty_table(),
-        "fetched_periods": LEDGER_SCHEMA.empty_table(),
+        "fetched_periods": pa.concat_tables([_fetched("raw.crypto_bars", crypto), _fetched("raw.dow_bars", dow)]),
     }
     for name, rows in tables.items():
         warehouse.write_table(f"raw.{name}", rows)
     return warehouse
+
+
+def _fetched(table: str, bars: pd.DataFrame | None) -> pa.Table:
+    """The note that each series was fetched, from its first bar up to its last."""
+    series = () if bars is None else bars.groupby("symbol")["bar_start"]
+    rows = [
+        {
+            "raw_table": table,
+            "symbol": symbol,
+            "fetched_from": starts.min(),
+            "fetched_until": starts.max(),
+            "fetched_at": datetime.now(UTC),
+            "bars": len(starts),
+        }
+        for symbol, starts in series
+    ]
+    return pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA)
 
 
 def build(

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lem_pipeline.failures import explained
-from lem_pipeline.ingest import ingest, wanted_period
+from lem_pipeline.ingest import ingest, make_ready, wanted_period
 from lem_pipeline.settings import settings
 from lem_pipeline.sources.base import BarSource
 from lem_pipeline.sql_assets import DAILY, table_metadata
@@ -44,11 +44,12 @@ def bars_asset(asset: AssetClass, client: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         market = settings().market(asset.name)
         start, end = wanted_period(market, *context.partition_time_window)
-        if end <= start:
-            return dg.MaterializeResult(metadata={"note": "the settings ask for no bars in this period"})
         source = sources[asset.name]
         table = f"raw.{asset.name}_bars"
         with explained():
+            make_ready(warehouse, table)
+            if end <= start:
+                return dg.MaterializeResult(metadata={"note": "the settings ask for no bars in this period"})
             done = ingest(
                 source,
                 asset,

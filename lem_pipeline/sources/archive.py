@@ -22,7 +22,8 @@ OPTIONAL = {  # our column: expressions over the archive's columns, the first th
     "taker_buy_volume": {"taker_buy_volume": "taker_buy_volume"},
     "adjusted_close": {"adjusted_close": "adjusted_close", "adj_close": "adj_close"},
     "dividend": {"dividend": "dividend"},
-    "split_ratio": {"split_ratio": "split_ratio"},
+    # Yahoo writes 0 on a day without a split, and so do files made of its answers.
+    "split_ratio": {"split_ratio": "coalesce(nullif(split_ratio::double, 0), 1)"},
 }
 
 

@@ -60,7 +60,7 @@ class YFinanceBars(BarSource):
         history = self._ask(*asked)
         if _holes(history):
             # Yahoo leaves sessions out at random; what is missing twice is missing.
-            history = min(history, self._ask(*asked), key=_holes)
+            history = max(history, self._ask(*asked), key=_priced)
         bars = raw_bars(_columns(history, start, end), symbol=instrument, venue="yahoo")
         return only_closed(bars, DOW_DAILY, now)
 
@@ -115,7 +115,10 @@ class YFinanceBars(BarSource):
                 "try from another network or use a bar archive."
             )
         if status == 404 or (isinstance(error, YFTzMissingError) and status is not None and status < 500):
-            return UnknownSymbolError(f"Yahoo Finance does not know the ticker {instrument!r}.")
+            return UnknownSymbolError(
+                f"Yahoo Finance does not know the ticker {instrument!r}, or not any more; correct it or take it out of "
+                "the instruments: its stored bars stay."
+            )
         what = "an answer without prices" if isinstance(error, YFPricesMissingError) else type(error).__name__
         what = f"HTTP {status}" if status is not None and status >= 400 else what
         return VenueUnreachableError(
@@ -173,6 +176,11 @@ def _holes(history: pd.DataFrame) -> int:
     expected = nyse_sessions(FIRST_MONTH, labels.max().to_pydatetime())["bar_start"]
     priced = labels[history["Close"].notna().to_numpy()]
     return int((~expected[expected >= labels.min()].isin(priced)).sum())
+
+
+def _priced(history: pd.DataFrame) -> int:
+    """Sessions that have a close; an answer that ends early has fewer, though it may have no hole."""
+    return int(history["Close"].notna().sum())
 
 
 def _columns(history: pd.DataFrame, start: datetime, end: datetime) -> dict[str, object]:

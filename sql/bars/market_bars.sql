@@ -19,7 +19,9 @@ bars as (
 looked_at as (
     select
         *,
-        coalesce(isfinite(open + high + low + close + volume + coalesce(notional, 0)), false) as is_complete,
+        coalesce(
+            isfinite(open + high + low + close + volume + coalesce(notional, 0) + coalesce(taker_buy_volume, 0)), false
+        ) as is_complete,
         least(open, high, low, close) <= 0
         or volume < 0
         or coalesce(notional, 0) < 0

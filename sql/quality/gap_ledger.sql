@@ -6,14 +6,17 @@ bars as (
         market_bars.*,
         dow_bars.dividend,
         dow_bars.adjusted_close,
+        fault is null or fault = 'level_shift' as has_prices,
         row_number() over by_symbol as place,
         lag(market_bars.open) over by_symbol as open_before,
         lag(market_bars.high) over by_symbol as high_before,
         lag(market_bars.low) over by_symbol as low_before,
-        lag(market_bars.close) over by_symbol as close_before,
         lag(market_bars.volume) over by_symbol as volume_before,
         lag(market_bars.venue) over by_symbol as venue_before,
-        lag(dow_bars.adjusted_close) over by_symbol as adjusted_close_before,
+        -- What a bar is measured against has prices, as where faults are judged.
+        lag(case when has_prices then market_bars.close end ignore nulls) over by_symbol as close_before,
+        lag(case when has_prices then dow_bars.adjusted_close / market_bars.close end ignore nulls)
+            over by_symbol as adjustment_before,
         avg(case when fault is null then ln(market_bars.high / market_bars.low) end) over (
             by_symbol rows between 168 preceding and 1 preceding
         ) as usual_range
@@ -39,39 +42,56 @@ sound as (
     where fault is null and close_before > 0
 ),
 
+absent as (
+    select
+        *,
+        exists (
+            from raw.fetched_periods as fetched
+            where fetched.raw_table = 'raw.' || expected.asset_class || '_bars'
+                and fetched.symbol = expected.symbol
+                and expected.bar_start >= fetched.fetched_from
+                and expected.bar_start < fetched.fetched_until
+        ) as was_asked
+    from quality.expected_bars as expected
+    where not is_stored
+),
+
+-- The venue went on afterwards: a source that is behind, or a month that was not fetched, is no outage.
 outages as (
     select asset_class, bar_number
-    from quality.expected_bars
-    where asset_class = 'crypto' -- an exchange without bars in a session that its calendar knows is a vendor's fault
+    from absent
+    where
+        asset_class = 'crypto' -- an exchange without bars in a session that its calendar knows is a vendor's fault
+        and was_asked
+        and not is_after_the_last
     group by all
-    having not bool_or(is_stored) and count(*) > 1
+    having count(*) > 1
+
+    except
+
+    select asset_class, bar_number
+    from quality.expected_bars
+    where is_stored
 ),
 
 missing as (
     select
-        expected.asset_class,
-        expected.symbol,
-        expected.bar_start,
-        expected.bar_number,
+        absent.asset_class,
+        absent.symbol,
+        absent.bar_start,
+        absent.bar_number,
         'missing' as kind,
         case
+            when not was_asked then 'never fetched: backfill its month'
             when outages.bar_number is not null then 'no symbol has a bar: the venue stood still'
-            when not exists (
-                from raw.fetched_periods as fetched
-                where fetched.raw_table = 'raw.' || expected.asset_class || '_bars'
-                    and fetched.symbol = expected.symbol
-                    and expected.bar_start >= fetched.fetched_from
-                    and expected.bar_start < fetched.fetched_until
-            ) then 'never fetched: backfill its month'
             when is_after_the_last then 'no bar since the last one stored: delisted, renamed, or the source is behind'
             else 'the source was asked and has no such bar: ingest its month again with refetch'
         end as reason,
         'windows leave it out' as done,
-        outages.bar_number is not null as is_explained,
+        was_asked and outages.bar_number is not null as is_explained,
         true as is_masked
-    from quality.expected_bars as expected
+    from absent
     left join outages using (asset_class, bar_number)
-    where not expected.is_stored
 ),
 
 faulty as (
@@ -177,13 +197,13 @@ dividend_mismatches as (
         'dividend_mismatch' as kind,
         'the dividend of ' || dividend || ' should lower earlier adjusted closes by '
         || round(100 * dividend / close_before, 2) || ' %, and they are '
-        || round(100 * (1 - (adjusted_close_before / close_before) / (adjusted_close / close)), 2) || ' % lower' as reason,
+        || round(100 * (1 - adjustment_before / (adjusted_close / close)), 2) || ' % lower' as reason,
         'noted: no price of orders is adjusted for dividends' as done,
         false as is_explained,
         false as is_masked
     from sound
     where dividend > 0
-        and abs(dividend / close_before - 1 + (adjusted_close_before / close_before) / (adjusted_close / close)) > 1e-3
+        and abs(dividend / close_before - 1 + adjustment_before / (adjusted_close / close)) > 1e-3
 ),
 
 venue_changes as (

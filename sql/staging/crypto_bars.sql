@@ -3,7 +3,8 @@ select
     symbol, -- Instrument in exchange notation, base/quote
     bar_start, -- Start of the bar, UTC; the bar covers [bar_start, bar_end)
     bar_start + interval 1 hour as bar_end, -- End of the bar, UTC
-    epoch(bar_start)::bigint // 3600 as bar_number, -- Hours since 1970; consecutive bars differ by one
+    case when bar_start = date_trunc('hour', bar_start) then epoch(bar_start)::bigint // 3600 end
+        as bar_number, -- Hours since 1970; consecutive bars differ by one; null where the bar is off the hour
     extract('isodow' from bar_start)::integer * 24 + extract('hour' from bar_start)::integer as season, -- Hour of the week
     open, -- First price
     high, -- Highest price

@@ -115,6 +115,11 @@ def test_optional_columns_are_carried_over(tmp_path):
         assert set(table[name].to_pylist()) == {value}
 
 
+def test_a_split_ratio_of_zero_or_none_is_a_day_without_a_split(tmp_path):
+    source = written(tmp_path / "bars.parquet", bars(split_ratio=[0.0, np.nan, 4.0]))
+    assert source.fetch("BTC/USDT", START, END)["split_ratio"].to_pylist() == [1.0, 1.0, 4.0]
+
+
 def test_the_price_basis_is_what_the_user_says(tmp_path):
     written(tmp_path / "bars.parquet", bars())
     source = ArchiveBars(path=str(tmp_path / "bars.parquet"), price_basis="split_adjusted")

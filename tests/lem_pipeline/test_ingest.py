@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
-from warehouses import MONDAY, daily, execute, hourly, raw, read
+from warehouses import MONDAY, daily, execute, hourly, raw, read, run, with_raw_tables
 
 from lem_pipeline.errors import (
+    ConfigurationError,
     EmptyPeriodError,
     IncompleteIngestionError,
     LemError,
@@ -18,8 +19,9 @@ from lem_pipeline.errors import (
     VenueRefusedError,
     VenueUnreachableError,
 )
-from lem_pipeline.ingest import LEDGER, Ingested, ingest, wanted_period
+from lem_pipeline.ingest import LEDGER, Ingested, ingest, make_ready, wanted_period
 from lem_pipeline.settings import MarketSettings, SimulatedSource
+from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.universe import CRYPTO_HOURLY, DOW_DAILY, AssetClass
 
@@ -40,7 +42,7 @@ class Venue:
     provenance: str = "a test venue"
 
     def check(self, instruments: Sequence[str]) -> None:
-        if unknown := set(instruments) - set(SYMBOLS) - {"AAPL"}:
+        if unknown := set(instruments) - set(SYMBOLS) - {"AAPL", "BTC_USDT", "%"}:
             raise UnknownSymbolError(f"a test venue does not know {', '.join(unknown)}")
 
     def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
@@ -49,6 +51,13 @@ class Venue:
             raise self.breaks_at[instrument]
         inside = (self.bars["bar_start"] >= start) & (self.bars["bar_start"] < end)
         return raw(self.bars[inside & (self.bars["symbol"] == instrument)])
+
+
+class _Unlisted(Venue):
+    """A venue without a listing, as Yahoo: it learns that it does not know a symbol when asked for its bars."""
+
+    def check(self, instruments: Sequence[str]) -> None:
+        pass
 
 
 @pytest.fixture
@@ -244,6 +253,48 @@ def test_an_instrument_that_was_not_listed_yet_is_named_and_stops_nothing(listin
     assert len(stored(warehouse)) == 2 * 48
 
 
+def test_a_symbol_that_reads_like_a_pattern_is_not_taken_for_another(listing, warehouse):
+    take(Venue(listing), warehouse)
+    done = take(Venue(listing), warehouse, symbols=["BTC_USDT", "%"])
+    assert done.empty == ["BTC_USDT", "%"]
+
+
+def test_bars_that_an_answer_lacks_at_its_end_are_asked_for_again(listing, warehouse):
+    behind = START + timedelta(hours=30)
+    take(Venue(listing[listing["bar_start"] < behind]), warehouse)
+    venue = Venue(listing)
+    take(venue, warehouse)
+    assert venue.asked == [(symbol, behind, END) for symbol in SYMBOLS]
+    assert same(stored(warehouse), sorted_raw(listing))
+
+
+def test_a_weekend_at_the_end_of_a_period_is_not_asked_for_again(warehouse):
+    sessions = daily(5, ["AAPL"])
+    assert sessions["bar_start"].iloc[-1].day_name() == "Friday"
+    opened, friday = (sessions["bar_start"].iloc[place].to_pydatetime() for place in (0, -1))
+    week = {"asset": DOW_DAILY, "symbols": ["AAPL"], "start": opened, "end": friday + timedelta(days=3)}
+    venue = Venue(sessions)
+    take(venue, warehouse, **week)
+    take(venue, warehouse, **week)
+    assert len(venue.asked) == 1
+
+
+def test_a_symbol_that_has_no_bars_any_more_is_missed_up_to_the_last_time_it_was_asked_for(tmp_path):
+    listing = hourly(24 * 20, SYMBOLS)
+    last = START + timedelta(days=9)
+    alive = Venue(listing[(listing["symbol"] != "ETH/USDT") | (listing["bar_start"] < last)])
+    warehouse = with_raw_tables(tmp_path)
+    for day in range(8, 21):
+        take(alive, warehouse, end=START + timedelta(days=day))
+    run(warehouse, schemas=["staging", "bars", "quality"])
+    (row,) = read(
+        warehouse,
+        "select symbol, reason, min(bar_start) as since, count(*) as bars from quality.gap_ledger group by all",
+    ).to_dict("records")
+    assert (row["symbol"], row["since"], row["bars"]) == ("ETH/USDT", pd.Timestamp(last), 11 * 24)
+    assert row["reason"] == "no bar since the last one stored: delisted, renamed, or the source is behind"
+
+
 def test_an_unknown_symbol_is_refused_before_anything_is_downloaded(listing, warehouse):
     venue = Venue(listing)
     with pytest.raises(UnknownSymbolError):
@@ -283,6 +334,13 @@ def test_a_venue_that_fails_three_times_in_a_row_is_given_up(listing, warehouse)
     assert len(venue.asked) == 3
 
 
+def test_three_dead_symbols_in_a_row_do_not_keep_the_next_one_from_being_asked(listing, warehouse):
+    dead = {symbol: UnknownSymbolError(f"a test venue does not know {symbol}") for symbol in ("ONE", "TWO", "THREE")}
+    with pytest.raises(IncompleteIngestionError, match="3 of 4 instruments could not be fetched, while"):
+        take(_Unlisted(listing, breaks_at=dead), warehouse, symbols=[*dead, "BTC/USDT"])
+    assert len(stored(warehouse)) == 48
+
+
 def test_an_interrupted_ingestion_ends_like_an_undisturbed_one(listing, warehouse, tmp_path):
     with pytest.raises(IncompleteIngestionError):
         take(Venue(listing, breaks_at={"BNB/USDT": VenueUnreachableError("away")}), warehouse)
@@ -307,6 +365,26 @@ def test_a_period_extended_into_the_past_is_fetched_from_its_beginning(listing, 
     assert same(stored(warehouse), sorted_raw(listing))
 
 
+def test_a_table_that_nothing_was_asked_for_exists_without_rows_and_takes_bars_later(listing, warehouse):
+    for _ in range(2):
+        make_ready(warehouse, TABLE)
+    assert stored(warehouse).num_rows == 0
+    assert revisions(warehouse) == []
+    take(Venue(listing), warehouse)
+    assert same(stored(warehouse), sorted_raw(listing))
+
+
+@pytest.mark.parametrize("simulated_first", [False, True])
+def test_simulated_bars_never_come_to_stand_among_real_ones(listing, warehouse, simulated_first):
+    sources = [Venue(listing), SimulatedBars(asset_class="crypto", origin=MONDAY)]
+    first, second = reversed(sources) if simulated_first else sources
+    take(first, warehouse)
+    before = stored(warehouse)
+    with pytest.raises(ConfigurationError, match="must not mix with those of"):
+        take(second, warehouse, end=END + timedelta(days=1), refetch=True)
+    assert stored(warehouse).equals(before)
+
+
 def test_a_month_between_two_fetched_ones_is_fetched(listing, warehouse):
     venue = Venue(listing)
     hours = [START + timedelta(hours=h) for h in (0, 10, 30)]
@@ -314,6 +392,15 @@ def test_a_month_between_two_fetched_ones_is_fetched(listing, warehouse):
     take(venue, warehouse, start=hours[2])
     take(venue, warehouse)
     assert same(stored(warehouse), sorted_raw(listing))
+
+
+def test_fetching_a_part_again_does_not_forget_that_the_rest_was_fetched(listing, warehouse):
+    venue = Venue(listing)
+    take(venue, warehouse)
+    take(venue, warehouse, end=FIRST_DAY_END, refetch=True)
+    venue.asked.clear()
+    take(venue, warehouse)
+    assert venue.asked == []
 
 
 def market(start: date, end: date | None = None) -> MarketSettings:

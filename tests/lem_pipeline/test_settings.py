@@ -97,6 +97,8 @@ def test_an_unknown_profile_is_told_which_there_are(monkeypatch, name):
         ("LEM_CRYPTO__START", "yesterday", ["crypto.start", "date"]),
         ("LEM_CRYPTO__BARS__SOURCE", "bloomberg", ["crypto.bars", "bloomberg", "'simulated'", "'archive'"]),
         ("LEM_DOW__INSTRUMENTS", '"AAPL"', ["dow.instruments", "valid list"]),
+        ("LEM_DOW__INSTRUMENTS", "[]", ["dow.instruments", "at least 1 item"]),
+        ("LEM_DOW__START", "1999-12-31", ["dow: ", "bars are kept from 2000-01-01 on"]),
         ("LEM_MODELS", '{"lem": ["forex"]}', ["models.lem", "'crypto' or 'dow'"]),
         ("LEM_MODEL__HORIZON", "soon", ["model.horizon", "valid integer"]),
     ],
@@ -105,6 +107,11 @@ def test_a_wrong_value_is_named_in_one_sentence(monkeypatch, variable, value, pa
     sentence = complaint(monkeypatch, **{variable: value})
     assert sentence.startswith(f"profile {PROFILES / 'demo.toml'} has wrong settings: ")
     assert all(part in sentence for part in parts), sentence
+
+
+def test_a_period_that_starts_in_the_future_is_refused(monkeypatch):
+    sentence = complaint(monkeypatch, LEM_PROFILE="live", LEM_CRYPTO__START="2999-01-01")
+    assert "crypto: Value error, the period starts on 2999-01-01, in the future" in sentence
 
 
 def test_an_order_that_its_cap_cannot_fill_is_explained(monkeypatch):

@@ -198,7 +198,9 @@ def test_a_run_that_keeps_the_file_for_longer_than_patience_is_explained_in_one_
     assert stored(warehouse) == [(1, 1.0)]
 
 
-def test_a_file_that_is_no_warehouse_is_not_called_open_elsewhere(tmp_path):
+def test_a_file_that_is_no_warehouse_is_not_called_open_elsewhere_whatever_its_folder_is_called(tmp_path):
+    tmp_path = tmp_path / "block trades"
+    tmp_path.mkdir()
     (tmp_path / "warehouse.duckdb").write_text("something else" * 1000)
     with pytest.raises(Exception, match="not a valid DuckDB database") as caught:
         Warehouse(path=str(tmp_path / "warehouse.duckdb")).read("select 1")

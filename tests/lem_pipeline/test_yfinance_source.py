@@ -126,7 +126,7 @@ def test_a_session_that_has_not_closed_is_left_out(aapl):
 
 def test_an_unknown_ticker_is_named(aapl):
     routes = {"/v8/finance/chart/NOPE": chart_error(UNKNOWN, 404)}
-    with yahoo(routes) as server, pytest.raises(UnknownSymbolError, match="'NOPE'"):
+    with yahoo(routes) as server, pytest.raises(UnknownSymbolError, match=r"'NOPE', .* take it out"):
         fetch(server.url, "NOPE")
     assert len(server.asked("/v8/finance/chart/NOPE")) <= 4
 
@@ -145,6 +145,19 @@ def test_a_hole_that_the_second_answer_fills_is_no_hole(aapl):
     period = in_turn(Answer(holed), Answer(aapl))
     with yahoo({AAPL: once_the_zone_is_known(Answer(aapl), period)}) as server:
         assert fetch(server.url)["close"].null_count == 0
+
+
+def test_a_second_answer_that_is_cut_short_is_not_taken_for_one_without_holes(aapl):
+    holed, short = deepcopy(aapl), deepcopy(aapl)
+    for prices in quotes(holed).values():
+        prices[3] = None
+    result = short["chart"]["result"][0]
+    for values in (*quotes(short).values(), result["indicators"]["adjclose"][0]["adjclose"], result["timestamp"]):
+        del values[10:]
+    del result["events"]["dividends"]  # one is paid on a day that has been cut off
+    period = in_turn(Answer(holed), Answer(short))
+    with yahoo({AAPL: once_the_zone_is_known(Answer(aapl), period)}) as server:
+        assert fetch(server.url).num_rows == 49
 
 
 def test_a_period_without_a_closed_session_is_a_table_without_rows(payload):

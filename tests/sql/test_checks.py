@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from warehouses import PARAMETERS, build, daily, execute, hourly, read, run
+from warehouses import PARAMETERS, build, daily, execute, hourly, read, run, with_raw_tables
 
 from lem_pipeline.sql_assets import SQL, check_result, sql_files
 from lem_pipeline.storage import Warehouse
@@ -119,7 +119,7 @@ DAMAGES = {
         LOOKBACK + HORIZON - 1,
     ),
     "a daily bar without session": Damage(
-        "bars.market_bars: daily_bars_fall_on_sessions",
+        "bars.market_bars: bars_fall_on_their_clock",
         "update bars.market_bars set bar_number = null "
         "where symbol = 'AAPL' and bar_start in ('2022-03-01', '2022-03-02')",
         "the exchange was closed on this date",
@@ -234,9 +234,36 @@ def test_a_bar_on_a_closed_date_is_reported_from_its_raw_row_on(tmp_path):
     bars = daily(320, ["AAPL"])
     saturday = bars.head(1).assign(bar_start=pd.Timestamp("2022-01-08", tz="UTC"))
     warehouse = build(tmp_path, dow=pd.concat([bars, saturday]))
-    found = offending(warehouse, "bars.market_bars: daily_bars_fall_on_sessions")
+    found = offending(warehouse, "bars.market_bars: bars_fall_on_their_clock")
     assert found["bar_start"].tolist() == saturday["bar_start"].tolist()
     assert len(read(warehouse, "from features.bar_features")) == len(bars)
+
+
+def test_a_bar_off_the_hour_is_reported_and_does_not_shift_the_clock_of_the_others(tmp_path):
+    bars = hourly(400)
+    early = bars.head(1).assign(bar_start=bars["bar_start"][0] - pd.Timedelta(minutes=30))
+    warehouse = build(tmp_path, crypto=pd.concat([early, bars]))
+    found = offending(warehouse, "bars.market_bars: bars_fall_on_their_clock")
+    assert found["bar_start"].tolist() == early["bar_start"].tolist()
+    assert found["reason"].str.startswith("the bar does not begin on the hour").all()
+    assert read(warehouse, "from quality.gap_ledger where kind = 'missing'").empty
+    assert len(read(warehouse, "from features.bar_features")) == len(bars)
+
+
+@pytest.mark.parametrize("column", ["close", "volume", "taker_buy_volume"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_bar_with_a_number_that_is_none_is_left_out_and_blocks_nothing(tmp_path, column, value):
+    warehouse = with_raw_tables(tmp_path, hourly(600), daily(320))
+    for table, symbol in (("crypto_bars", "BTC/USDT"), ("dow_bars", "AAPL")):
+        execute(
+            warehouse,
+            f"update raw.{table} set {column} = '{value}' "
+            f"where symbol = '{symbol}' and bar_start = (select min(bar_start) from raw.{table})",
+        )
+    run(warehouse)
+    for check in CHECKS:
+        assert offending(warehouse, check).empty, check
+    assert read(warehouse, "from quality.gap_ledger")["kind"].tolist() == ["incomplete"] * 2
 
 
 def test_a_silent_bar_breaks_no_check(tmp_path):

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from warehouses import PARAMETERS, bars_at, build, daily, execute, hourly, read, run, sessions, with_raw_tables
+from warehouses import PARAMETERS, bars_at, build, daily, execute, hourly, raw, read, run, sessions, with_raw_tables
 
 from lem_pipeline.ingest import LEDGER_SCHEMA, store
 from lem_pipeline.sources.archive import ArchiveBars
 from lem_pipeline.sources.base import RAW_BARS
+from lem_pipeline.storage import Warehouse
 
 PRICES = ["open", "high", "low", "close"]
 CHECKED = ("staging", "bars", "quality")
@@ -32,6 +33,11 @@ def hours(**changes: object) -> pd.DataFrame:
 
 def times(factor: float):
     return lambda value: value * factor
+
+
+def take_in(warehouse: Warehouse, bars: pd.DataFrame, symbol: str, since: datetime, until: datetime) -> None:
+    """Store bars as a source's answer for a period."""
+    store(warehouse, "raw.crypto_bars", symbol, raw(bars), (since, until))
 
 
 def test_sound_bars_leave_the_ledger_empty(tmp_path):
@@ -64,6 +70,31 @@ def test_a_bar_with_a_fault_is_in_the_ledger_with_its_reason(tmp_path, name):
     assert (first["symbol"], first["bar_start"], first["kind"]) == ("BTC/USDT", bars.loc[AT, "bar_start"], kind)
     assert reason in first["reason"]
     assert set(found["kind"]) == {kind} and len(found) == (2 if kind == "venue_change" else 1)
+
+
+@pytest.mark.parametrize("column", ["close", "high"])
+@pytest.mark.parametrize("value", [None, np.nan, np.inf])
+def test_the_bar_behind_one_without_prices_is_beyond_suspicion(tmp_path, column, value):
+    crypto, dow = hourly(400), daily(320).assign(adjusted_close=lambda bars: bars["close"])
+    dow.loc[AT + 1, "dividend"] = 1e-6
+    warehouse = with_raw_tables(tmp_path, crypto, dow)
+    with warehouse.connection() as connection:
+        for table, bars in (("raw.crypto_bars", crypto), ("raw.dow_bars", dow)):
+            at = {"value": value, "symbol": bars["symbol"][AT], "at": bars["bar_start"][AT]}
+            connection.execute(f"update {table} set {column} = $value where symbol = $symbol and bar_start = $at", at)
+    run(warehouse, schemas=CHECKED)
+    found = read(warehouse, "from quality.gap_ledger order by asset_class")
+    assert found["bar_start"].tolist() == [crypto["bar_start"][AT], dow["bar_start"][AT]]
+    assert found["kind"].tolist() == ["incomplete"] * 2
+
+
+def test_a_price_in_another_unit_behind_a_bar_without_prices_has_a_reason(tmp_path):
+    bars = hours(close=np.nan)
+    bars.loc[AT + 1, [*PRICES, "notional"]] *= 100
+    found = ledger(tmp_path, crypto=bars)
+    assert found["kind"].tolist() == ["incomplete", "level_shift", "level_shift"]
+    assert found["reason"].str.contains("times the one before").tolist() == [False, True, True]
+    assert not found["reason"].str.contains("nan").any()
 
 
 @pytest.mark.parametrize("factor", [100, 0.01, 4])
@@ -105,18 +136,33 @@ def test_a_missing_bar_is_a_doubt_and_one_that_all_symbols_miss_is_an_outage(tmp
     assert months["stored"].tolist() == [398, 399]
 
 
-def test_a_month_that_was_never_fetched_is_told_from_one_that_the_venue_lacks(tmp_path):
-    bars = hourly(24 * 95, ["BTC/USDT"])
+@pytest.mark.parametrize("symbols", [["BTC/USDT"], ["BTC/USDT", "ETH/USDT"]], ids=["one symbol", "all symbols"])
+def test_a_month_that_was_never_fetched_is_told_from_one_that_the_venue_lacks(tmp_path, symbols):
+    bars = hourly(24 * 95, symbols)
     months = bars["bar_start"].dt.month
     warehouse = with_raw_tables(tmp_path)
     for month in (1, 3):
         since, until = (datetime(2024, m, 1, tzinfo=UTC) for m in (month, month + 1))
-        answer = RAW_BARS.empty_table().from_pandas(bars[months == month], RAW_BARS, preserve_index=False)
-        store(warehouse, "raw.crypto_bars", "BTC/USDT", answer, (since, until))
+        for symbol in symbols:
+            take_in(warehouse, bars[(months == month) & (bars["symbol"] == symbol)], symbol, since, until)
     run(warehouse, schemas=CHECKED)
     found = read(warehouse, "from quality.gap_ledger")
-    assert len(found) == 29 * 24
+    assert len(found) == 29 * 24 * len(symbols)
     assert found["reason"].unique().tolist() == ["never fetched: backfill its month"]
+    assert not found["is_explained"].any()
+
+
+def test_a_source_that_is_behind_with_every_symbol_is_no_outage(tmp_path):
+    bars = hourly(48)
+    warehouse = with_raw_tables(tmp_path)
+    for symbol in ("BTC/USDT", "ETH/USDT"):
+        since = bars["bar_start"].min().to_pydatetime()
+        take_in(warehouse, bars[bars["symbol"] == symbol], symbol, since, since + timedelta(hours=60))
+    run(warehouse, schemas=CHECKED)
+    found = read(warehouse, "from quality.gap_ledger")
+    assert len(found) == 2 * 12
+    assert found["reason"].str.startswith("no bar since the last one stored").all()
+    assert not found["is_explained"].any()
 
 
 def test_a_series_that_ends_before_the_period_that_was_fetched_is_missed_to_its_end(tmp_path):

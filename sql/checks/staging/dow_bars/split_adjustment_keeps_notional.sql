@@ -9,5 +9,6 @@ select
 from staging.dow_bars as adjusted
 inner join raw.dow_bars as raw using (symbol, bar_start)
 where
-    abs(adjusted.close * adjusted.volume - raw.close * raw.volume) > 1e-9 * abs(raw.close * raw.volume)
+    isfinite(raw.close * raw.volume) -- or the bar is incomplete, which is no fault of the adjustment
+    and abs(adjusted.close * adjusted.volume - raw.close * raw.volume) > 1e-9 * abs(raw.close * raw.volume)
     or abs(adjusted.dividend * raw.close - raw.dividend * adjusted.close) > 1e-9 * abs(raw.dividend * adjusted.close)
