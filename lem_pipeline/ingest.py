@@ -18,7 +18,7 @@ from lem_pipeline.revisions import REVISIONS, REVISIONS_SCHEMA, take_in
 from lem_pipeline.settings import MarketSettings
 from lem_pipeline.sources.base import RAW_BARS, BarSource
 from lem_pipeline.storage import Warehouse, create_if_missing, replace_rows
-from lem_pipeline.universe import AssetClass
+from lem_pipeline.universe import FIRST_MONTH, AssetClass
 
 Period = tuple[datetime, datetime]
 
@@ -43,10 +43,12 @@ class Ingested:
     Attributes:
         bars: Rows written per instrument.
         revisions: Values that a source gave differently from before, or twice in one answer.
+        gone: Instruments that the source served once and does not know any more.
     """
 
     bars: dict[str, int] = field(default_factory=dict)
     revisions: int = 0
+    gone: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> list[str]:
@@ -81,7 +83,8 @@ def ingest(
 ) -> Ingested:
     """Fetch what has not settled yet, and write each answer in one transaction.
 
-    An instrument that fails does not stop the others; a source that refuses, or is down for three in a row, stops.
+    An instrument that fails does not stop the others; a source that refuses, or is down for three in a row, stops. One
+    that has bars and that the source does not know any more was delisted or renamed: that is noted, and no failure.
 
     Args:
         source: Where bars come from.
@@ -96,23 +99,22 @@ def ingest(
 
     Raises:
         ConfigurationError: Simulated bars would come to stand among real ones, or real among simulated.
-        UnknownSymbolError: The source does not know an instrument, and says so before any download.
+        UnknownSymbolError: The source does not know an instrument without bars, and says so before any download.
         IncompleteIngestionError: Some instruments could not be fetched; the others are stored.
         EmptyPeriodError: No instrument has a bar in a period that should hold some. An empty answer never takes the
             place of bars, and is noted as asked for, not as fetched.
     """
     _refuse_to_mix(source, warehouse, table)
-    source.check(instruments)
+    done = Ingested(dict.fromkeys(instruments, 0), gone=_gone(source, instruments, warehouse, table))
     fetched = {} if refetch else fetched_periods(warehouse, table, asset)
-    done = Ingested(dict.fromkeys(instruments, 0))
     failed: dict[str, LemError] = {}
     in_a_row = 0
     for number, instrument in enumerate(instruments, 1):
         for since, until in missing_periods(fetched.get(instrument, []), start, end):
             try:
-                answer = source.fetch(instrument, since, until)
+                answer = _answer(source, instrument, since, until, warehouse, table, done.gone)
                 is_lacking = not len(answer) and asset.expects_bars(since, until)
-                if is_lacking:
+                if is_lacking and instrument not in done.gone:
                     _refuse_to_lose(warehouse, table, instrument, since, until)
             except ConfigurationError:
                 raise
@@ -120,11 +122,15 @@ def ingest(
                 failed[instrument] = error
                 log(f"{table}: {instrument} failed: {error} ({number}/{len(instruments)})")
                 break
-            revised = store(warehouse, table, instrument, answer, (since, until), drop_withdrawn=refetch)
+            keeps_all = instrument in done.gone
+            revised = store(
+                warehouse, table, instrument, answer, (since, until), drop_withdrawn=refetch and not keeps_all
+            )
             done.bars[instrument] += len(answer)
             done.revisions += revised
             if is_lacking:
-                log(f"{table}: {instrument} has no bar since {since:%Y-%m-%d %H:%M}; asked again next time")
+                why = "is not known to the source any more" if keeps_all else "has no bar"
+                log(f"{table}: {instrument} {why} since {since:%Y-%m-%d %H:%M}; asked again next time")
                 continue
             changes = f", {revised} values revised" if revised else ""
             log(
@@ -226,6 +232,44 @@ def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime, in
         {"symbol": instrument, "start": start, "end": end},
     )
     return int(count["bars"][0].as_py())
+
+
+def _gone(source: BarSource, instruments: Sequence[str], warehouse: Warehouse, table: str) -> list[str]:
+    """Instruments that have bars and that the source does not know any more; one without bars is refused."""
+
+    def is_unknown(instrument: str) -> bool:
+        try:
+            source.check([instrument])
+        except UnknownSymbolError:
+            return True
+        return False
+
+    try:
+        source.check(instruments)
+    except UnknownSymbolError:
+        unknown = [instrument for instrument in instruments if is_unknown(instrument)]
+        source.check([i for i in unknown if not _stored(warehouse, table, FIRST_MONTH, datetime.now(UTC), i)])
+        return unknown
+    return []
+
+
+def _answer(
+    source: BarSource,
+    instrument: str,
+    since: datetime,
+    until: datetime,
+    warehouse: Warehouse,
+    table: str,
+    gone: list[str],
+) -> pa.Table:
+    if instrument not in gone:
+        try:
+            return source.fetch(instrument, since, until)
+        except UnknownSymbolError:
+            if not _stored(warehouse, table, FIRST_MONTH, until, instrument):
+                raise
+            gone.append(instrument)
+    return RAW_BARS.empty_table()
 
 
 def _refuse_to_lose(warehouse: Warehouse, table: str, instrument: str, start: datetime, end: datetime) -> None:

@@ -70,6 +70,7 @@ def bars_asset(asset: AssetClass, client: str) -> dg.AssetsDefinition:
                 "bars_written": stored.inserted,
                 "bars_per_instrument": dg.MetadataValue.json(done.bars),
                 "instruments_without_new_bars": ", ".join(done.empty) or "none",
+                "instruments_no_longer_known": ", ".join(done.gone) or "none",
                 "values_revised": done.revisions,
             }
         )

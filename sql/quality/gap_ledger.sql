@@ -169,6 +169,19 @@ bad_ticks as (
     where wick > 0.1 and wick > 6 * usual_range
 ),
 
+-- A coin may move so far in an hour; a share that does in a day is looked at by a person.
+large_moves as (
+    select
+        asset_class, symbol, bar_start, bar_number,
+        'large_move' as kind,
+        'the price is ' || round(exp(jump), 3) || ' times the one before: news, or a split that is not stored' as reason,
+        'kept' as done,
+        false as is_explained,
+        false as is_masked
+    from sound
+    where asset_class = 'dow' and abs(jump) > ln(1.5) and split_ratio = 1
+),
+
 -- A split that is missing, doubled or invented on some days shows as a jump by its own ratio near its date.
 split_mismatches as (
     select
@@ -248,7 +261,7 @@ select
     symbol, -- Instrument
     bar_start, -- Start of the bar, UTC
     bar_number, -- Its place on the clock, where that matters
-    kind, -- missing, incomplete, impossible, level_shift, zero_volume, stale, out_of_band, bad_tick, split_mismatch, dividend_mismatch, venue_change, duplicate, restated, withdrawn
+    kind, -- missing, incomplete, impossible, level_shift, zero_volume, stale, out_of_band, bad_tick, large_move, split_mismatch, dividend_mismatch, venue_change, duplicate, restated, withdrawn
     reason, -- What is wrong, and how to mend it where that is possible
     done, -- What became of the bar
     is_explained, -- Whether the fault is a fact of the market or of the venue's ways, not a doubt about the data
@@ -260,6 +273,7 @@ from (
     union all by name from stale
     union all by name from out_of_band
     union all by name from bad_ticks
+    union all by name from large_moves
     union all by name from split_mismatches
     union all by name from dividend_mismatches
     union all by name from venue_changes

@@ -38,11 +38,13 @@ class Venue:
 
     bars: pd.DataFrame
     breaks_at: dict[str, LemError] = field(default_factory=dict)
+    delisted: set[str] = field(default_factory=set)
     asked: list[tuple[str, datetime, datetime]] = field(default_factory=list)
     provenance: str = "a test venue"
 
     def check(self, instruments: Sequence[str]) -> None:
-        if unknown := set(instruments) - set(SYMBOLS) - {"AAPL", "BTC_USDT", "%"}:
+        known = {*SYMBOLS, "AAPL", "BTC_USDT", "%"} - self.delisted
+        if unknown := set(instruments) - known:
             raise UnknownSymbolError(f"a test venue does not know {', '.join(unknown)}")
 
     def fetch(self, instrument: str, start: datetime, end: datetime) -> pa.Table:
@@ -293,6 +295,28 @@ def test_a_symbol_that_has_no_bars_any_more_is_missed_up_to_the_last_time_it_was
     ).to_dict("records")
     assert (row["symbol"], row["since"], row["bars"]) == ("ETH/USDT", pd.Timestamp(last), 11 * 24)
     assert row["reason"] == "no bar since the last one stored: delisted, renamed, or the source is behind"
+
+
+@pytest.mark.parametrize("told", ["by the list of markets", "by each answer"])
+@pytest.mark.parametrize("refetch", [False, True])
+def test_a_symbol_that_the_source_no_longer_knows_keeps_its_bars_and_stops_nothing(listing, warehouse, told, refetch):
+    take(Venue(listing), warehouse, end=FIRST_DAY_END)
+    venue = Venue(listing)
+    if told == "by the list of markets":
+        venue.delisted = {"ETH/USDT"}
+    else:
+        venue.breaks_at = {"ETH/USDT": UnknownSymbolError("a test venue does not know ETH/USDT")}
+    done = take(venue, warehouse, refetch=refetch)
+    assert done.gone == ["ETH/USDT"]
+    assert done.bars["BNB/USDT"] > 0
+    kept = stored(warehouse).to_pandas().groupby("symbol").size()
+    assert kept.to_dict() == {"BTC/USDT": 48, "ETH/USDT": 24, "BNB/USDT": 48}
+
+
+def test_a_misspelt_symbol_is_refused_though_another_is_gone(listing, warehouse):
+    take(Venue(listing), warehouse, end=FIRST_DAY_END)
+    with pytest.raises(UnknownSymbolError, match=r"does not know NOPE$"):
+        take(Venue(listing, delisted={"ETH/USDT"}), warehouse, symbols=[*SYMBOLS, "NOPE"])
 
 
 def test_an_unknown_symbol_is_refused_before_anything_is_downloaded(listing, warehouse):

@@ -105,10 +105,10 @@ DAMAGES = {
         "split adjustment changes the notional of the bar",
         1,
     ),
-    "a symbol with too many doubtful bars": Damage(
+    "a market with too many doubtful bars": Damage(
         "quality.completeness: most_bars_are_sound",
-        "update quality.completeness set masked = 40 where symbol = 'BTC/USDT'",
-        "only 560 of 600 bars can be relied on; see quality.gap_ledger",
+        "update quality.completeness set masked = 61 where symbol = 'BTC/USDT'",
+        "only 1139 of 1200 bars can be relied on; see quality.gap_ledger",
         1,
     ),
     "a masked bar in a window": Damage(

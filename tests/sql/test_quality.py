@@ -106,6 +106,16 @@ def test_a_price_in_another_unit_is_in_the_ledger_where_it_begins_and_where_it_e
     assert "times the one before: another unit, a split that is not stored, or a bad print" in found["reason"][0]
 
 
+def test_a_share_that_halves_without_a_split_is_looked_at_and_a_coin_is_not(tmp_path):
+    def halved(bars: pd.DataFrame) -> pd.DataFrame:
+        bars.loc[150:199, [*PRICES, "notional"]] /= 2
+        return bars
+
+    found = ledger(tmp_path, crypto=halved(hourly(200, ["BTC/USDT"])), dow=halved(daily(200, ["AAPL"])))
+    assert found[["symbol", "kind"]].to_numpy().tolist() == [["AAPL", "large_move"]]
+    assert found["reason"][0].endswith("times the one before: news, or a split that is not stored")
+
+
 def test_a_bar_that_repeats_the_one_before_is_stale(tmp_path):
     bars = hourly(400)
     bars.loc[AT, [*PRICES, "volume", "notional"]] = bars.loc[AT - 1, [*PRICES, "volume", "notional"]]
