@@ -18,6 +18,7 @@ from builders import (
 from torch import Tensor
 
 from lem_models.baselines import Strategy
+from lem_models.baselines.optimal_stopping import OptimalStopping
 from lem_models.baselines.twap import Twap
 from lem_models.baselines.volume_curve import VolumeCurve
 from lem_models.execution import settle
@@ -34,6 +35,8 @@ BASELINES: dict[str, tuple[Strategy, Limits]] = {
     "TWAP under limits": (Twap(CAPPED), CAPPED),
     "volume curve": (VolumeCurve(FREE), FREE),
     "volume curve under limits": (VolumeCurve(CAPPED), CAPPED),
+    "no-forecast stopping": (OptimalStopping(FREE), FREE),
+    "no-forecast stopping under limits": (OptimalStopping(CAPPED), CAPPED),
 }
 STRATEGIES = MODELS | BASELINES
 EVERY_STRATEGY = pytest.mark.parametrize(("strategy", "limits"), STRATEGIES.values(), ids=STRATEGIES.keys())
@@ -136,7 +139,8 @@ def test_asking_twice_gives_the_same_schedule_and_leaves_the_orders_alone(strate
 
 
 def test_every_strategy_has_a_name_of_its_own_kind():
-    assert {strategy.name for strategy, _ in STRATEGIES.values()} == {"LEM", "TWAP", "volume curve"}
+    names = {strategy.name for strategy, _ in STRATEGIES.values()}
+    assert names == {"LEM", "TWAP", "volume curve", "no-forecast stopping"}
 
 
 # --- causality ----------------------------------------------------------------------------------------------------

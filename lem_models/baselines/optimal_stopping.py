@@ -1,0 +1,68 @@
+"""The optimum without forecasts: finishes when that is best on a driftless walk, with σ from past bars."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from lem_models.execution import RunningMarket, feasible_bounds, whole_lots
+from lem_models.orders import LOT, Limits, MarketPath, OrderBatch, OrderGrid
+from lem_models.stopping.gaps import BAR_AVERAGES, BarMoves
+from lem_models.stopping.plan import Plan, solve_plan
+
+
+@dataclass(frozen=True)
+class OptimalStopping:
+    """Finishes once the running benchmark is far enough on the good side of the last close, and hedges until then.
+
+    It knows σ, the running benchmark and the last close, and nothing of where price or volume may go. All eight
+    scenarios follow the same plan, that of a fixed quantity against TWAP: a notional's convexity is of second order
+    in σ, and tilting the plan towards the seasonal volume curve against VWAP moved the dispersion on real bars by less
+    than one percent.
+
+    Attributes:
+        limits: Horizon, floor and cap.
+        moves: What a bar fills at: averages on real bars, points on ``simulation.random_walks``.
+        risk_aversion: Weight of the variance of slippage, per σ. At the default the mean is within a thousandth of the
+            optimum under a cap; more of it buys less dispersion with less mean.
+    """
+
+    limits: Limits
+    moves: BarMoves = BAR_AVERAGES
+    risk_aversion: float = 0.01
+    name: str = "no-forecast stopping"
+
+    @torch.no_grad()
+    def schedule(self, orders: OrderBatch) -> Tensor:
+        """Fractions of the parent order per bar; (B, S, M, H)."""
+        market, limits = orders.market, self.limits
+        grid, plan = OrderGrid(limits.horizon), plan_for(limits, self.moves, self.risk_aversion)
+        gap = gap_to_benchmark(market, grid)
+        traded = (market.volume > 0)[:, None, None]
+        remaining = torch.ones(len(market), *grid.shape)
+        schedule = []
+        for step in range(limits.horizon):
+            lo, hi = feasible_bounds(remaining, limits.horizon - step, limits)
+            kept, boundary = plan.look_up(step, remaining, gap[..., step])
+            finishes = (gap[..., step] > boundary) & (remaining <= hi)
+            open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
+            # A lot more than planned, lest rounding leave more than one bar's cap to finish with.
+            child = whole_lots(remaining - kept + LOT, lo, open_hi)
+            child = torch.where(traded[..., step], torch.where(finishes, remaining, child), 0.0)
+            schedule.append(child)
+            remaining = remaining - child
+        return torch.stack(schedule, dim=-1)
+
+
+@lru_cache(maxsize=16)
+def plan_for(limits: Limits, moves: BarMoves, risk_aversion: float) -> Plan:
+    """The plan under these limits, solved once."""
+    return solve_plan(limits, moves, risk_aversion)
+
+
+def gap_to_benchmark(market: MarketPath, grid: OrderGrid) -> Tensor:
+    """How far the running benchmark is on the good side of the last close, before each bar, in σ; (B, S, 1, H)."""
+    unit = (market.volatility * market.arrival[:, None])[:, None, None]
+    gap = grid.side * (RunningMarket.of(market).before(grid, market) - market.last_close[:, None, None])
+    return gap / unit.clamp_min(torch.finfo(unit.dtype).tiny)
