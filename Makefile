@@ -40,7 +40,7 @@ mlflow: .venv/installed ## the MLflow UI on http://127.0.0.1:5000 (PROFILE=demo,
 	$(LEM) mlflow --profile $(PROFILE)
 
 test: .venv/installed ## all tests
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/installed ## style, types and the import contracts
 	.venv/bin/ruff check .

@@ -15,8 +15,8 @@ from lem_pipeline.report_tables import (
 )
 
 # Legible on white and on near-black paper, and apart for the colour-blind.
-COLOURS = {"LEM": "#3b82c4", "TWAP": "#8b8f97", "volume curve": "#d98324"}
-SPARE_COLOURS = ("#2f9e75", "#a367c9", "#c2554d")
+COLOURS = {"LEM": "#3b82c4", "no-forecast stopping": "#2f9e75", "TWAP": "#8b8f97", "volume curve": "#d98324"}
+SPARE_COLOURS = ("#a367c9", "#c2554d", "#6b7a1f")
 GAIN_TO_COST = ((0.0, "#2b6cb0"), (0.5, "#eef0f2"), (1.0, "#c8611a"))
 SHARES = ((0.0, "#eef0f2"), (1.0, "#2b6cb0"))
 

@@ -86,5 +86,6 @@ def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[st
     for name in chosen.models:
         yield f"model       {metadata['models/' + name.replace('-', '_')]['model'].value}, alias challenger"
     yield f"report      {metadata['reports/comparison']['report'].value}"
+    yield f"quality     {metadata['reports/data_quality']['report'].value}"
     yield f"Dagster UI  make ui PROFILE={chosen.profile}       (http://127.0.0.1:3000)"
     yield f"MLflow UI   make mlflow PROFILE={chosen.profile}   (http://127.0.0.1:5000)"

@@ -24,11 +24,14 @@ def headline(completeness: pd.DataFrame) -> str:
 def _sentence(asset_class: object, rows: pd.DataFrame) -> str:
     expected, stored = int(rows["expected"].sum()), int(rows["stored"].sum())
     unexplained, masked = int(rows["unexplained_gaps"].sum()), int(rows["masked"].sum())
-    return (
-        f"{asset_class}: {stored:,} of {expected:,} bars that must exist are stored ({stored / expected:.3%}); "
-        f"{expected - stored:,} are missing, {unexplained:,} of them without an explanation, "
-        f"and order windows leave out {masked:,} that are stored."
-    )
+    if stored == expected:
+        missing = f"all {expected:,} bars that must exist are stored"
+    else:
+        missing = (
+            f"{stored:,} of {expected:,} bars that must exist are stored ({stored / expected:.3%}), "
+            f"{unexplained:,} of the {expected - stored:,} missing ones without an explanation"
+        )
+    return f"{asset_class}: {missing}; order windows leave out {f'{masked:,} of the stored' if masked else 'none'}."
 
 
 def incomplete_months(completeness: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 from lem_pipeline import figures, report_tables
 from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
 from lem_pipeline.report_tables import MODEL_STRATEGY, NORMAL_95, TWAP_STRATEGY, Cell, Row
-from lem_pipeline.yardsticks import Published, published_for, stopping_option_sigma
+from lem_pipeline.yardsticks import Published, published_for
 
 PLOTLY_SETTINGS = {"displayModeBar": False, "responsive": True}
 
@@ -36,7 +36,7 @@ def _model_verdict(improvements: pd.DataFrame, model: str) -> str:
     clauses = [
         f"at {'the fixed' if m == horizon else 'minimum'} duration {m} {_finding(learned[m])}"
         f"{_against_twap(learned[m], twap.get(m))} on {learned[m]['orders']:,} order windows"
-        f"{_against_stopping(learned[m], horizon)}"
+        f"{_against_stopping(learned[m])}"
         for m in durations
     ]
     return f"{model}: {'; '.join(clauses)}."
@@ -70,12 +70,14 @@ def _against_twap(learned: Row, twap: Row | None) -> str:
     return f" against {own} for TWAP{doubt}"
 
 
-def _against_stopping(learned: Row, horizon: int) -> str:
-    yardstick = stopping_option_sigma(horizon, learned["minimum_duration"])
-    if not yardstick:
+def _against_stopping(learned: Row) -> str:
+    """What the model's forecasts add to what needs none."""
+    edge, error = learned["edge_over_stopping_bps"], learned["edge_over_stopping_standard_error_bps"]
+    if math.isnan(edge) or math.isnan(error):
         return ""
-    own = report_tables.estimate(learned["mean_improvement_sigma"], learned["standard_error_sigma"], 3)
-    return f" ({own} σ, where stopping without any forecast earns {yardstick:.3f} σ)"
+    half = NORMAL_95 * error
+    against = "better than" if edge > half else "worse than" if edge < -half else "no measurable difference from"
+    return f" ({against} stopping without any forecast: {report_tables.estimate(edge, error)} bps paired)"
 
 
 def headline_markdown(improvements: pd.DataFrame, scenarios: pd.DataFrame, simulated: bool) -> str:
@@ -125,7 +127,6 @@ def comparison_html(
         sections=[
             _model_section(number, model, scenarios, improvements, completions) for number, model in enumerate(models)
         ],
-        stopping_baseline_included=any("stopping" in name for name in set(improvements["strategy"])),
         provenance=provenance,
         plotly_js=Markup(get_plotlyjs()),
     )

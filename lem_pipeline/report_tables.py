@@ -7,13 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from lem_pipeline.yardsticks import Slippage, published_for, stopping_option_sigma
+from lem_pipeline.yardsticks import Slippage, published_for
 
 MODEL_STRATEGY = "LEM"
 TWAP_STRATEGY = "TWAP"
+STOPPING_STRATEGY = "no-forecast stopping"
 NORMAL_95 = 1.96
 
 Row = dict[str, Any]
+_UNKNOWN: Row = {"mean_improvement_bps": math.nan, "standard_error_bps": math.nan}
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -60,8 +62,8 @@ def key_durations(horizon: int) -> list[int]:
 
 
 def strategies(frame: pd.DataFrame) -> list[str]:
-    """Strategies in reading order: the model, equal slices, then the others by name."""
-    first = [MODEL_STRATEGY, TWAP_STRATEGY]
+    """Strategies in reading order: the model, the two it is paired with, then the others by name."""
+    first = [MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY]
     present = set(frame["strategy"])
     return [s for s in first if s in present] + sorted(present.difference(first))
 
@@ -107,29 +109,27 @@ def headline_table(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> pd.Da
 
 def _headline_rows(improvements: pd.DataFrame, model: str, spread: pd.Series) -> Iterable[Row]:
     horizon = int(improvements["minimum_duration"].max())
-    rows = {strategy: by_duration(improvements, model, strategy) for strategy in strategies(improvements)}
+    by_model = by_duration(improvements, model, MODEL_STRATEGY)
+    by_stopping = by_duration(improvements, model, STOPPING_STRATEGY)
     for duration in key_durations(horizon):
-        learned = rows.get(MODEL_STRATEGY, {}).get(duration)
-        if learned is None:
+        if duration not in by_model:
             continue
-        others = [s for s in rows if s != MODEL_STRATEGY and duration in rows[s]]
+        learned, stopping = by_model[duration], by_stopping.get(duration, _UNKNOWN)
         yield {
             "model": model,
             "minimum duration": f"{duration} (fixed)" if duration == horizon else str(duration),
             "LEM, bps": estimate(learned["mean_improvement_bps"], learned["standard_error_bps"]),
             "LEM, σ": estimate(learned["mean_improvement_sigma"], learned["standard_error_sigma"], 3),
-            "no-forecast stopping, σ": signed(stopping_option_sigma(horizon, duration), 3),
+            f"{STOPPING_STRATEGY}, bps": estimate(stopping["mean_improvement_bps"], stopping["standard_error_bps"]),
+            "LEM over stopping, paired, bps": estimate(
+                learned["edge_over_stopping_bps"], learned["edge_over_stopping_standard_error_bps"]
+            ),
             "LEM over TWAP, paired, bps": estimate(
                 learned["edge_over_twap_bps"], learned["edge_over_twap_standard_error_bps"]
             ),
-            **{
-                f"{s}, bps": estimate(
-                    rows[s][duration]["mean_improvement_bps"], rows[s][duration]["standard_error_bps"]
-                )
-                for s in others
-            },
-            "std of one order, LEM / TWAP, bps": " / ".join(
-                f"{spread.get((model, s, duration), math.nan):.1f}" for s in (MODEL_STRATEGY, TWAP_STRATEGY)
+            "std of one order, LEM / stopping / TWAP, bps": " / ".join(
+                f"{spread.get((model, s, duration), math.nan):.1f}"
+                for s in (MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY)
             ),
             "order windows": f"{learned['orders']:,}",
         }
@@ -211,7 +211,6 @@ def scenario_table(scenarios: pd.DataFrame) -> pd.DataFrame:
 
 def improvement_table(improvements: pd.DataFrame) -> pd.DataFrame:
     """Side-averaged improvement of one model in every scenario, ready to read."""
-    edge = ("edge_over_twap_bps", "edge_over_twap_standard_error_bps")
     return pd.DataFrame(
         {
             "strategy": improvements["strategy"],
@@ -222,6 +221,11 @@ def improvement_table(improvements: pd.DataFrame) -> pd.DataFrame:
             "improvement, bps": _estimates(improvements, "mean_improvement_bps", "standard_error_bps"),
             "std": improvements["std_improvement_bps"].map("{:.1f}".format),
             "improvement, σ": _estimates(improvements, "mean_improvement_sigma", "standard_error_sigma", 3),
-            "over TWAP, paired, bps": _estimates(improvements, *edge),
+            **{
+                f"over {name}, paired, bps": _estimates(
+                    improvements, f"edge_over_{key}_bps", f"edge_over_{key}_standard_error_bps"
+                )
+                for name, key in (("stopping", "stopping"), ("TWAP", "twap"))
+            },
         }
     )

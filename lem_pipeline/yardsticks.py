@@ -4,10 +4,6 @@ from dataclasses import dataclass
 
 HORIZON = 12
 
-# Value of stopping well on a driftless walk against the TWAP of the realised window, at most 20 % of the
-# order per bar, solved by dynamic programming; by minimum duration, in one-bar volatilities.
-STOPPING_OPTION_SIGMA = {6: 0.257, 9: 0.145, 11: 0.051, 12: 0.0}
-
 
 @dataclass(frozen=True)
 class Slippage:
@@ -71,17 +67,6 @@ PUBLISHED = {
         ),
     ),
 }
-
-
-def stopping_option_sigma(horizon: int, minimum_duration: int) -> float | None:
-    """What stopping earns without any forecast, in one-bar volatilities; None where it was not solved.
-
-    >>> stopping_option_sigma(12, 6)
-    0.257
-    >>> stopping_option_sigma(24, 6) is None
-    True
-    """
-    return STOPPING_OPTION_SIGMA.get(minimum_duration) if horizon == HORIZON else None
 
 
 def published_for(asset_class: str, horizon: int) -> tuple[Published, ...]:

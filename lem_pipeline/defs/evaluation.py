@@ -27,8 +27,8 @@ UI_COLUMNS = {  # of the headline table, short enough for an asset page
     "model": "model",
     "minimum duration": "duration",
     "LEM, bps": "LEM, bps",
-    "LEM, σ": "LEM, σ",
-    "no-forecast stopping, σ": "stopping, σ",
+    "no-forecast stopping, bps": "stopping, bps",
+    "LEM over stopping, paired, bps": "LEM over stopping, bps",
     "order windows": "windows",
 }
 UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
@@ -44,6 +44,7 @@ UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
 def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """What each test order cost under each strategy: all scenarios, all minimum durations, models as registered."""
     from lem_models.baselines import Strategy
+    from lem_models.baselines.optimal_stopping import OptimalStopping
     from lem_models.baselines.twap import Twap
     from lem_models.baselines.volume_curve import VolumeCurve
     from lem_models.evaluation import evaluate
@@ -60,7 +61,8 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
             data = read_panel(warehouse, asset_classes)
             rows = data.rows("test", every=chosen.horizon)
             context.log.info(f"{name}: {len(rows):,} test windows that do not overlap")
-            strategies: list[Strategy] = [Registered(tracking.load(name)), Twap(limits), VolumeCurve(limits)]
+            baselines: list[Strategy] = [OptimalStopping(limits), Twap(limits), VolumeCurve(limits)]
+            strategies: list[Strategy] = [Registered(tracking.load(name)), *baselines]
             parts += tables(name, data, evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon))
         written = warehouse.write_table("results.order_results", pa.concat_tables(parts))
     return dg.MaterializeResult(metadata=table_metadata(written.columns, written.rows, RESULT_DESCRIPTIONS))

@@ -131,6 +131,14 @@ def test_nothing_follows_an_ingestion_that_failed(daemon, tmp_path, source, foll
     assert ("features/bar_features" in daemon.tick()) is follows
 
 
+@pytest.mark.parametrize("table", ["crypto_bars", "dow_bars"])
+def test_raw_bars_come_in_months_and_years_of_them_are_one_run(definitions, table):
+    bars = definitions.get_assets_def(dg.AssetKey(["raw", table]))
+    assert isinstance(bars.partitions_def, dg.MonthlyPartitionsDefinition)
+    assert len(bars.partitions_def.get_partition_keys(current_time=datetime(2030, 1, 1, tzinfo=UTC))) < 400
+    assert bars.backfill_policy == dg.BackfillPolicy.single_run()
+
+
 def test_nothing_is_made_of_bars_that_failed_a_check(daemon):
     bars = dg.AssetKey(["bars", "market_bars"])
     daemon.check(dg.AssetCheckKey(bars, "one_row_per_bar"), passed=False)

@@ -22,10 +22,16 @@ PROVENANCE = [("data snapshot", "sha256 <abc>"), ("seeds", "0, 1, 2")]
 
 
 def order_results(gain: float, horizon: int = 12, days: int = 20, asset_class: str = "crypto") -> pd.DataFrame:
-    """Orders on which the model gains ``gain`` bps a bar of freedom, give or take, and TWAP nothing."""
+    """Orders on which the model gains ``gain`` bps a bar of freedom, give or take, and the others nothing."""
     random = np.random.default_rng(3)
     starts = pd.date_range("2024-01-01", periods=2 * days, freq="12h", tz="UTC")
-    keys = product(["LEM", "TWAP"], ["VWAP", "TWAP"], ["quantity", "notional"], range(1, horizon + 1), starts)
+    keys = product(
+        ["LEM", "no-forecast stopping", "TWAP"],
+        ["VWAP", "TWAP"],
+        ["quantity", "notional"],
+        range(1, horizon + 1),
+        starts,
+    )
     windows = pd.DataFrame(keys, columns=["strategy", "benchmark", "target", "minimum_duration", "bar_start"]).assign(
         model=f"lem-{asset_class}", asset_class=asset_class, symbol="A", volatility_bps=30.0
     )
@@ -101,18 +107,21 @@ def test_a_gain_is_reported_with_its_interval_and_the_yardsticks(frames):
     gain, half = row["mean_improvement_bps"], 1.96 * row["standard_error_bps"]
     assert f"lem-crypto: at minimum duration 6 the model improves on VWAP by {gain:.2f} ± {half:.2f}" in crypto
     assert "+0.00 ± 0.00 for TWAP on 40 order windows" in crypto
-    assert "stopping without any forecast earns 0.257 σ" in crypto
+    edge, error = row["edge_over_stopping_bps"], row["edge_over_stopping_standard_error_bps"]
+    assert f"(better than stopping without any forecast: +{edge:.2f} ± {1.96 * error:.2f} bps paired)" in crypto
 
 
 def test_a_model_that_is_worse_is_said_not_to_improve(frames):
     _, dow = report.verdict(frames.improvements).splitlines()
     assert re.match(r"lem-dow: at minimum duration 6 the model does not improve on VWAP, it costs \d\.\d\d ±", dow)
+    assert "(worse than stopping without any forecast: −" in dow
 
 
 def test_an_interval_that_contains_zero_is_no_gain(frames):
     for sentence in report.verdict(frames.improvements).splitlines():
         assert "at the fixed duration 12 the model does not measurably improve on VWAP" in sentence
         assert "an interval that contains zero" in sentence
+        assert "(no measurable difference from stopping without any forecast: " in sentence
 
 
 def test_a_gain_that_twap_shares_is_not_called_better():
@@ -161,29 +170,28 @@ def test_the_page_states_its_artefacts(words):
         "removes the drift",
         "error of that proxy",
         "clustered by day",
-        "0.257 σ at minimum duration 6, 0.145 σ at 9 and 0.051 σ at 11",
+        "Only the edge over no-forecast stopping is the worth of what the model has learned",
         "sees the bar it trades in",
     ):
         assert statement in words
 
 
-def test_the_missing_stopping_baseline_is_no_longer_missed_once_it_is_there(frames, words):
-    assert "not yet part of this report" in words
-    baseline = frames.improvements[frames.improvements["strategy"] == "TWAP"]
-    stopping = baseline.assign(strategy="optimal stopping")
-    complete = SimpleNamespace(
-        scenarios=frames.scenarios,
-        improvements=pd.concat([frames.improvements, stopping]),
-        completions=frames.completions,
-    )
-    assert "not yet part of this report" not in page(complete)
+def test_without_the_stopping_baseline_nothing_is_said_of_it(frames):
+    alone = results(order_results(1.0).query("strategy != 'no-forecast stopping'"))
+    assert "without any forecast" not in report.verdict(alone.improvements)
+    table = report_tables.headline_table(alone.improvements, alone.scenarios)
+    assert set(table["LEM over stopping, paired, bps"]) == {"–"}
 
 
 def test_the_headline_puts_every_mean_beside_its_interval_and_yardstick(frames):
     table = report_tables.headline_table(frames.improvements, frames.scenarios)
     assert list(table["minimum duration"]) == ["6", "9", "11", "12 (fixed)"] * 2
-    assert list(table["no-forecast stopping, σ"]) == ["+0.257", "+0.145", "+0.051", "+0.000"] * 2
-    for column in ("LEM, bps", "LEM, σ", "LEM over TWAP, paired, bps", "TWAP, bps"):
+    yardsticks = [
+        "no-forecast stopping, bps",
+        "LEM over stopping, paired, bps",
+        "LEM over TWAP, paired, bps",
+    ]
+    for column in ("LEM, bps", "LEM, σ", *yardsticks):
         assert table[column].str.contains(" ± ").all()
 
 
@@ -212,9 +220,8 @@ def test_published_sellers_pay_what_published_buyers_pay_when_nobody_may_stop_ea
     assert sell is not None and sell.mean == pytest.approx(-buy.mean, abs=0.02)
 
 
-def test_another_horizon_has_its_own_rows_and_borrows_no_yardstick():
+def test_another_horizon_has_its_own_rows_and_borrows_no_published_figures():
     frames = results(order_results(1.0, horizon=8))
     table = report_tables.headline_table(frames.improvements, frames.scenarios)
     assert list(table["minimum duration"]) == ["4", "6", "7", "8 (fixed)"]
-    assert set(table["no-forecast stopping, σ"]) == {"–"}
     assert "No published figures exist for this asset class and horizon." in " ".join(page(frames).split())

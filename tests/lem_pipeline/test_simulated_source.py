@@ -127,8 +127,8 @@ def test_a_split_makes_the_traded_price_jump_and_leaves_notional_alone(tmp_path)
     assert overnight[SPLIT_SESSION] == pytest.approx(np.log(1 / 4), abs=0.2)
     assert np.abs(np.delete(overnight, SPLIT_SESSION)[1:]).max() < 0.2
 
-    warehouse = build(tmp_path, dow=raw, schemas=["staging"])
-    staged = read(warehouse, "from staging.dow_bars order by bar_start")
+    warehouse = build(tmp_path, dow=raw, schemas=["staging", "bars"])
+    staged = read(warehouse, "from bars.market_bars order by bar_start")
     assert np.abs(np.log(staged["open"] / staged["close"].shift())).max() < 0.2
     np.testing.assert_allclose(staged["notional"], raw["notional"])
     np.testing.assert_allclose(staged["price"] * staged["volume"], raw["notional"])

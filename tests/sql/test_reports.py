@@ -15,7 +15,9 @@ def random_orders(days: int = 12) -> pd.DataFrame:
     """Orders of two symbols, two windows a day, the second symbol absent on every third day."""
     random = np.random.default_rng(7)
     starts = pd.date_range("2024-03-08", periods=2 * days, freq="12h", tz="UTC")
-    keys = product(["LEM", "TWAP", "volume curve"], ["buy", "sell"], ["VWAP", "TWAP"], ["quantity"], [1, 2])
+    keys = product(
+        ["LEM", "no-forecast stopping", "TWAP", "volume curve"], ["buy", "sell"], ["VWAP", "TWAP"], ["quantity"], [1, 2]
+    )
     windows = [("A", start) for start in starts] + [("B", start) for start in starts if start.day % 3]
     orders = pd.DataFrame(
         [(*key, *window) for key in keys for window in windows],
@@ -131,9 +133,9 @@ def test_a_day_is_a_utc_day_whatever_the_time_zone_of_the_session(orders, scenar
 
 def test_a_single_day_has_no_standard_error(orders):
     one_day = orders[orders["bar_start"].dt.date == orders["bar_start"].min().date()]
-    for name in ("slippage_by_scenario", "side_averaged_improvement"):
+    for name, count in (("slippage_by_scenario", 3), ("side_averaged_improvement", 4)):
         errors = report(name, one_day).filter(like="standard_error")
-        assert errors.shape[1] == 3 and errors.isna().all(axis=None)
+        assert errors.shape[1] == count and errors.isna().all(axis=None)
 
 
 def test_improvement_is_the_negated_average_of_buying_and_selling(orders, improvements):
@@ -149,16 +151,19 @@ def test_improvement_is_the_negated_average_of_buying_and_selling(orders, improv
         assert row["standard_error_sigma"] == pytest.approx(clustered_standard_error(in_sigma, starts))
 
 
-def test_edge_over_twap_is_paired_by_window(orders, improvements):
+@pytest.mark.parametrize(
+    ("strategy", "edge"), [("TWAP", "edge_over_twap"), ("no-forecast stopping", "edge_over_stopping")]
+)
+def test_an_edge_is_paired_by_window(orders, improvements, strategy, edge):
     windows = window_improvements(orders)
-    twap = windows[windows["strategy"] == "TWAP"].drop(columns="strategy")
-    paired = windows.merge(twap, on=[c for c in twap if c != "improvement"], suffixes=("", "_twap"))
-    paired["edge"] = paired["improvement"] - paired["improvement_twap"]
+    other = windows[windows["strategy"] == strategy].drop(columns="strategy")
+    paired = windows.merge(other, on=[c for c in other if c != "improvement"], suffixes=("", "_other"))
+    paired["edge"] = paired["improvement"] - paired["improvement_other"]
     for key, group in paired.groupby(SIDE_AVERAGED):
         row = improvements.loc[key]
-        assert row["edge_over_twap_bps"] == pytest.approx(group["edge"].mean())
+        assert row[f"{edge}_bps"] == pytest.approx(group["edge"].mean())
         error = clustered_standard_error(group["edge"], group["bar_start"])
-        assert row["edge_over_twap_standard_error_bps"] == pytest.approx(error)
+        assert row[f"{edge}_standard_error_bps"] == pytest.approx(error)
 
 
 def test_twap_has_no_edge_over_itself(improvements):
