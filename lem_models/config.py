@@ -95,8 +95,8 @@ class TrainingConfig:
     validation_orders: int = 512
     max_epochs: int = 8
     patience: int = 4
-    learning_rate: float = 5e-3
-    risk_aversion: float = 0.1
+    learning_rate: float = 1e-2
+    risk_aversion: float = 0.05
     gradient_clip: float = 1.0
     seed: int = 0
     threads: int = 1

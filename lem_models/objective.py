@@ -8,7 +8,7 @@ from lem_models.execution import expected_slippage
 from lem_models.heads import Decisions
 from lem_models.orders import MarketPath, OrderGrid
 
-_LEAST_DISPERSION = 0.05  # σ; an order that can be hedged perfectly does not outweigh all others
+_LEAST_DISPERSION = 0.02  # σ; an order that can be hedged perfectly does not outweigh all others
 
 
 def mean_dispersion(decisions: Decisions, market: MarketPath, grid: OrderGrid, risk_aversion: float) -> Tensor:
