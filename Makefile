@@ -5,7 +5,7 @@ PORT    ?= 8900
 LEM     := .venv/bin/lem
 
 .DEFAULT_GOAL := help
-.PHONY: help demo archive live replay ui mlflow test lint bench clean
+.PHONY: help demo archive live replay ui mlflow test lint bench optimum clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -51,6 +51,9 @@ lint: .venv/installed ## style, types and the import contracts
 
 bench: .venv/installed ## one benchmark: make bench NAME=decide
 	@.venv/bin/python -m benchmarks.$(NAME)
+
+optimum: .venv/installed ## the model against the known optimum on simulated walks, JSON lines
+	@.venv/bin/python -m benchmarks.optimum
 
 clean: ## remove the environment and everything the pipeline wrote
 	rm -rf .venv var

@@ -82,7 +82,8 @@ class TrainingConfig:
         max_epochs: Upper bound of epochs; the learning rate falls to zero there.
         patience: Epochs without a better validation loss before training stops.
         learning_rate: Peak of the one-cycle schedule.
-        risk_aversion: Weight of squared slippage, in units of one-bar σ; see ``objective.mean_dispersion``.
+        risk_aversion: Weight of squared slippage: in training, relative to the dispersion of the order
+            (``objective.stop_and_hedge``); in validation, per σ of one bar (``objective.mean_dispersion``).
         gradient_clip: Greatest gradient norm.
         seed: Fixes initial weights and window sampling.
         threads: CPU threads. Small models are not faster on two, and several times slower where a neighbour keeps one
@@ -94,8 +95,8 @@ class TrainingConfig:
     validation_orders: int = 512
     max_epochs: int = 8
     patience: int = 4
-    learning_rate: float = 5e-3
-    risk_aversion: float = 0.1
+    learning_rate: float = 1e-2
+    risk_aversion: float = 0.05
     gradient_clip: float = 1.0
     seed: int = 0
     threads: int = 1

@@ -1,5 +1,6 @@
 """Allocation heads: from market context and the order's own state to child orders and completion probabilities."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,9 @@ from lem_models.orders import LOT, Limits, MarketPath, OrderGrid
 N_STATE = 8
 _GAP_LIMIT = 8.0  # gaps beyond this many σ decide the same
 _FINISH_BIAS = -3.0  # an untrained head rarely finishes early, so that every bar is reached in training
+# Finishing before the minimum duration gives up the option and leaves a benchmark that still moves: pure risk.
+_FINISH_BIAS_BEFORE_MINIMUM = -20.0
+_SPARE = 0.1  # part of the cap by which an untrained head trades further ahead than it has to
 
 
 @dataclass
@@ -44,8 +48,9 @@ class AllocationHeads(nn.Module):
     """One small MLP per order of the grid, run bar by bar, all orders in fused products.
 
     Each bar's network sees the market context of the bar, the order's state in scale-free terms, and a learned
-    code of (scenario, minimum duration, bar). Its answer modulates a base curve: equal slices for TWAP orders,
-    the seasonal volume curve for VWAP orders.
+    code of (scenario, minimum duration, bar). Its answer moves the executed fraction away from a base curve: equal
+    slices for TWAP orders, the seasonal volume curve for VWAP orders. What is best to have executed by the end of a
+    bar is a hedge that does not depend on what was executed before, so an order off its curve returns at once.
 
     Args:
         grid: The orders.
@@ -67,6 +72,7 @@ class AllocationHeads(nn.Module):
         self.hidden = GroupedLinear(groups, width, width)
         self.out = GroupedLinear(groups, width, 2)
         self.order_code = nn.Parameter(torch.randn(scenarios, durations, grid.horizon, width) * 0.1)
+        self.prior = nn.Parameter(prior_answers(grid, limits))
         nn.init.normal_(self.out.weight, std=0.01)
         with torch.no_grad():
             self.out.bias[:, 1] = _FINISH_BIAS
@@ -84,6 +90,7 @@ class AllocationHeads(nn.Module):
         unit_price = relative_price(market, grid)
         traded = (market.volume > 0)[:, None, None]
         shares = base_shares(market, grid)
+        base = 1 - (1 - shares).cumprod(-1)
         from_context = self.from_context(context[:, :, None].expand(-1, -1, self.from_context.weight.shape[0], -1))
 
         remaining = context.new_ones(shape)
@@ -94,8 +101,10 @@ class AllocationHeads(nn.Module):
             desired, finish_logit = self._decide(from_context[:, step], state, step)
             lo, hi = feasible_bounds(remaining, horizon - step, self.limits)
             open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
-            child = modulate(remaining * shares[..., step], desired, lo, open_hi)
-            probability = torch.where(lo >= remaining, 1.0, torch.sigmoid(finish_logit) * (remaining <= hi))
+            executed = 1 - remaining
+            child = modulate(base[..., step], desired, executed + lo, executed + open_hi) - executed
+            ready = may_finish(remaining, hi, self.limits.cap_in_lots)
+            probability = torch.where(lo >= remaining, 1.0, torch.sigmoid(finish_logit) * ready)
             child = torch.where(traded[..., step], child, 0.0)
             path.append(child)
             probabilities.append(torch.where(traded[..., step], probability, 0.0))
@@ -139,7 +148,7 @@ class AllocationHeads(nn.Module):
         code = self.order_code[:, :, step].reshape(1, *rows.shape[1:3], -1)
         x = F.silu(self.from_state(rows) + from_context[:, None] + code)
         x = F.silu(self.hidden(x))
-        desired, finish_logit = self.out(x).reshape(batch, *grid, 2).unbind(-1)
+        desired, finish_logit = (self.out(x).reshape(batch, *grid, 2) + self.prior[:, step]).unbind(-1)
         return desired, finish_logit
 
 
@@ -153,12 +162,43 @@ def base_shares(market: MarketPath, grid: OrderGrid) -> Tensor:
 
 
 def modulate(base: Tensor, logit_shift: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
-    """Move a base child order within its feasible interval; a shift of zero leaves it where it is.
+    """Move an executed fraction away from the base curve, within its feasible interval; a shift of zero leaves it.
+
+    Args:
+        base: Fraction of the parent order that the base curve has executed by the end of the bar.
+        logit_shift: How far to trade ahead of it (positive) or behind it, in logits; may be infinite.
+        lo: Least feasible fraction.
+        hi: Greatest feasible fraction.
 
     Returns:
-        ``lo + (hi − lo) · g`` in whole lots, g in [0, 1] (model specification, section 4).
+        The fraction to have executed, in whole lots within ``[lo, hi]`` (model specification, section 4).
     """
-    width = (hi - lo).clamp_min(LOT)
-    base_g = ((base - lo) / width).clamp(1e-4, 1 - 1e-4).detach()
-    g = torch.sigmoid(torch.logit(base_g) + logit_shift)
-    return whole_lots(lo + (hi - lo) * g, lo, hi)
+    return whole_lots(torch.sigmoid(torch.logit(base.clamp(LOT, 1 - LOT)) + logit_shift), lo, hi)
+
+
+def may_finish(remaining: Tensor, hi: Tensor, cap: float) -> Tensor:
+    """One where all that remains fits into the bar, else zero; its gradient is that of a ramp around the cap.
+
+    The step itself has no gradient, so nothing would teach a schedule to trade ahead until the rest fits.
+    """
+    fits = (remaining <= hi).to(remaining.dtype)
+    if cap >= 1:
+        return fits
+    ramp = torch.sigmoid((cap - remaining) / (cap * _SPARE))
+    return fits + (ramp - ramp.detach())
+
+
+def prior_answers(grid: OrderGrid, limits: Limits) -> Tensor:
+    """What untrained heads answer: a shift of the base curve and a finish logit; (M, H, 2).
+
+    Without a cap the curve is left alone. Under a cap c nothing can finish before bar 1 / c, and an order may finish
+    in any bar from ``max(m, 1 / c)`` on only if it has traded ahead until c remains.
+    """
+    bar = torch.arange(1, grid.horizon + 1)
+    minimum = grid.minimum_duration[:, None]
+    first_exit = minimum.clamp_min(math.ceil(1 / limits.cap - LOT))
+    even = (bar / grid.horizon).expand(grid.horizon, -1)
+    ahead = (bar / (first_exit - 1).clamp_min(1)).clamp_max(1) * (1 - limits.cap * (1 - _SPARE))
+    shift = (torch.maximum(even, ahead).logit(LOT) - even.logit(LOT)) * (limits.cap < 1)
+    finish_logit = torch.where(bar < minimum, _FINISH_BIAS_BEFORE_MINIMUM - _FINISH_BIAS, 0.0)
+    return torch.stack([shift, finish_logit], dim=-1)

@@ -11,6 +11,7 @@ from itertools import accumulate
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lem_models.orders import MarketPath
 
@@ -31,6 +32,78 @@ def random_walks(orders: int, horizon: int, volatility: float, generator: torch.
     volume = torch.exp(0.5 * torch.randn(orders, horizon, generator=generator))
     flat = torch.ones(orders, horizon)
     return MarketPath(torch.ones(orders), price, price, volume, flat * volatility, flat)
+
+
+@dataclass(frozen=True)
+class WalkLaw:
+    """How driftless walks move; the default is what :func:`random_walks` draws.
+
+    Attributes:
+        bar_averages: A bar fills at the time average of its path, as a VWAP does where volume carries no information,
+            instead of at its close.
+        clusters: Standard deviation of log volatility, which is known before each bar and has a half-life of
+            ``half_life`` bars.
+        surprise: Standard deviation of the log of what volatility turns out to be over what was known: heavy tails, of
+            kurtosis ``3 exp(4 surprise²)``.
+        half_life: Of volatility clusters, in bars.
+    """
+
+    bar_averages: bool = False
+    clusters: float = 0.0
+    surprise: float = 0.0
+    half_life: float = 50.0
+
+    @property
+    def keep(self) -> float:
+        """Correlation of log volatility from bar to bar."""
+        return float(0.5 ** (1 / self.half_life))
+
+
+def walks(law: WalkLaw, orders: int, horizon: int, volatility: float, generator: torch.Generator) -> MarketPath:
+    """Driftless walks of a law: every price is a martingale, and volume carries no information.
+
+    Args:
+        law: How they move.
+        orders: Paths to draw, B.
+        horizon: Bars per path, H.
+        volatility: Root mean square of one bar's log return.
+        generator: Source of randomness.
+    """
+    shape = (orders, horizon)
+    known = volatility * clustered(law, orders, horizon, generator)
+    actual = known * surprises(law.surprise, shape, generator)
+    move = torch.randn(shape, generator=generator)
+    close = (actual * move - actual.square() / 2).cumsum(1)
+    opened = torch.cat([torch.zeros(orders, 1), close[:, :-1]], dim=1)
+    price = opened + average_within(move, actual, generator) if law.bar_averages else close
+    volume = torch.exp(0.5 * torch.randn(shape, generator=generator))
+    return MarketPath(torch.ones(orders), price.exp(), close.exp(), volume, known, torch.ones(shape))
+
+
+def clustered(law: WalkLaw, orders: int, horizon: int, generator: torch.Generator) -> Tensor:
+    """Volatility as known before each bar: the exponential of a stationary autoregression, mean square one; (B, H)."""
+    innovations = torch.randn(orders, horizon, generator=generator)
+    states = [innovations[:, 0]]
+    for innovation in innovations.unbind(1)[1:]:
+        states.append(law.keep * states[-1] + (1 - law.keep**2) ** 0.5 * innovation)
+    return torch.exp(law.clusters * torch.stack(states, dim=1) - law.clusters**2)
+
+
+def surprises(spread: float, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Actual over known volatility: lognormal, independent, mean square one."""
+    return torch.exp(spread * torch.randn(shape, generator=generator) - spread**2)
+
+
+def average_within(move: Tensor, volatility: Tensor, generator: torch.Generator) -> Tensor:
+    """Log of a bar's time average over its open, given where a Brownian path ends; its exponential has mean one.
+
+    Args:
+        move: Close over open, in standard deviations; any shape.
+        volatility: The standard deviations.
+        generator: Source of the bridge's average, which has a variance of 1 / 12.
+    """
+    bridge = torch.randn(move.shape, generator=generator) / 12**0.5
+    return volatility * (move / 2 + bridge) - volatility.square() / 6
 
 
 @dataclass(frozen=True)

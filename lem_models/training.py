@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lem_models.config import LEMConfig, TrainingConfig
 from lem_models.execution import settle
 from lem_models.lem import LEM
-from lem_models.objective import mean_dispersion
+from lem_models.objective import mean_dispersion, stop_and_hedge
 from lem_models.orders import OrderBatch
 from lem_models.windows import MarketPanel
 
@@ -91,7 +91,7 @@ class LEMTraining(lightning.LightningModule):
 
     def training_step(self, batch: OrderBatch, _: int) -> Tensor:
         """Relaxed objective, exact in expectation over the completion bar."""
-        loss = mean_dispersion(self.model(batch), batch.market, self.model.grid, self.config.risk_aversion)
+        loss = stop_and_hedge(self.model(batch), batch.market, self.model.grid, self.config.risk_aversion)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"training diverged in epoch {self.current_epoch + 1}; lower the learning rate")
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(batch))
@@ -161,7 +161,9 @@ def fit(
     lightning.seed_everything(training_config.seed, verbose=False)
     module = LEMTraining(LEM(model_config), training_config)
     history = _History(report)
-    best = ModelCheckpoint(checkpoints, "best", monitor="validation_loss", save_last=True, enable_version_counter=False)
+    best = ModelCheckpoint(checkpoints, "best", monitor="validation_loss", enable_version_counter=False)
+    # `save_last` would save only what is best: an epoch that is not would be trained again.
+    latest = ModelCheckpoint(checkpoints, "last", monitor=None, enable_version_counter=False)
     with _quiet(), _threads(training_config.threads):
         trainer = lightning.Trainer(
             accelerator="auto",
@@ -169,7 +171,7 @@ def fit(
             max_epochs=training_config.max_epochs,
             gradient_clip_val=training_config.gradient_clip,
             deterministic=True,
-            callbacks=[history, EarlyStopping("validation_loss", patience=training_config.patience), best],
+            callbacks=[history, EarlyStopping("validation_loss", patience=training_config.patience), best, latest],
             reload_dataloaders_every_n_epochs=1,
             logger=False,
             enable_progress_bar=False,

@@ -140,6 +140,7 @@ def tiny_lem(seed: int = 0, scale: float = 1.0, **config: Any) -> LEM:
             heads.hidden.weight.normal_()
             heads.out.weight.normal_()
             heads.out.bias[:, 1] = -1.0
+            heads.prior.zero_()  # a head that trades at its cap reacts to nothing
             heads.from_context.weight.normal_()
             heads.order_code.mul_(10)
             for name, weight in model.named_parameters():

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from builders import (
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from lem_models.baselines.volume_curve import VolumeCurve
 from lem_models.execution import settle
-from lem_models.heads import AllocationHeads, base_shares, modulate
+from lem_models.heads import AllocationHeads, base_shares, may_finish, modulate
 from lem_models.orders import LOT, Limits, MarketPath, OrderBatch
 
 NEVER = torch.tensor(-50.0)
@@ -279,3 +281,49 @@ def test_the_two_sides_see_mirrored_gaps():
     buys = heads(context, market).path[:, quantity]
     sells = heads(context, mirrored).path[:, [4 + s for s in quantity]]
     assert torch.allclose(buys, sells, atol=1e-3)
+
+
+# --- what untrained heads answer ----------------------------------------------------------------------------------
+
+
+def fresh_schedule(limits: Limits, finish_logit: float) -> Tensor:
+    """Heads whose network is silent, so that their prior speaks, with one finish logit in all bars from m on."""
+    heads = AllocationHeads(GRID, limits, context=1, width=4, independent=False)
+    with torch.no_grad():
+        heads.out.weight.zero_()
+        heads.out.bias[:, 1] = finish_logit
+        market = random_market(20)
+        return heads(no_context(market), market).schedule()
+
+
+@pytest.mark.parametrize("cap", [1.0, 0.25, 0.2, 0.15, 0.10])
+def test_an_untrained_order_may_finish_from_its_minimum_duration_or_the_first_bar_its_cap_allows(cap):
+    schedule = fresh_schedule(Limits(horizon=HORIZON, cap=cap), finish_logit=15.0)
+    first_exit = GRID.minimum_duration.clamp_min(math.ceil(1 / cap))
+    last_fill = torch.where(schedule > 0, torch.arange(1, HORIZON + 1), 0).amax(-1)
+    against_twap = ~GRID.is_vwap[:, 0, 0]
+    assert (last_fill[:, against_twap] == first_exit).all()
+
+
+def test_an_untrained_order_without_a_cap_trades_equal_slices_until_it_finishes():
+    schedule = fresh_schedule(FREE, finish_logit=-50.0)
+    assert (schedule[:, ~GRID.is_vwap[:, 0, 0]] - 1 / HORIZON).abs().max() < 16 * LOT
+
+
+def test_whether_an_order_may_finish_is_a_step_with_the_gradient_of_a_ramp():
+    remaining = torch.tensor([0.1, 0.19, 0.2, 0.21, 0.9], requires_grad=True)
+    fits = may_finish(remaining, remaining.clamp_max(0.2), cap=0.2)
+    assert fits.tolist() == pytest.approx([1, 1, 1, 0, 0])
+    fits.sum().backward()
+    assert (remaining.grad[1:4] < -1).all()
+    assert remaining.grad[4].abs() < 1e-3
+    free = may_finish(remaining, remaining, cap=1.0)
+    assert (free == 1).all() and not free.requires_grad
+
+
+def test_an_order_behind_its_curve_returns_to_it_at_once():
+    market = random_market(3)
+    market.volume[:, 2:6] = 0
+    schedule = untouched(market)[:, ~GRID.is_vwap[:, 0, 0]]
+    assert (schedule[..., 6] - 5 / HORIZON).abs().max() < 16 * LOT
+    assert (schedule[..., 7:] - 1 / HORIZON).abs().max() < 16 * LOT

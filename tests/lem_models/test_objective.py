@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from builders import FREE, GRID, HORIZON, LIMITS, heads_that_answer, no_context, random_market, rng
 
 from lem_models.execution import expected_slippage, settle
 from lem_models.heads import Decisions
-from lem_models.objective import mean_dispersion
+from lem_models.objective import mean_dispersion, paper_objective, stop_and_hedge
 from lem_models.orders import Limits, MarketPath
 
 
@@ -84,3 +86,52 @@ def test_aversion_to_risk_weighs_squared_cost_and_so_the_risk_of_finishing_at_ch
         loss = mean_dispersion(decisions, market, GRID, risk_aversion)
         expected = (mean / sigma + risk_aversion * second / sigma.square()).mean()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+# --- the objective of training ------------------------------------------------------------------------------------
+
+
+def undecided(seed: int = 0) -> Decisions:
+    """Decisions with a gradient of their own, apart from any network."""
+    draw = rng(seed)
+    path = torch.rand(40, *GRID.shape, HORIZON, generator=draw)
+    probability = 0.5 * torch.rand(path.shape, generator=draw)
+    return Decisions((path / path.sum(-1, keepdim=True)).requires_grad_(), probability.requires_grad_())
+
+
+def test_a_schedule_learns_from_dispersion_alone_and_stopping_from_the_mean_too():
+    market, decisions = random_market(40), undecided()
+    stop_and_hedge(decisions, market, GRID, risk_aversion=0.0).backward()
+    assert decisions.path.grad is None or (decisions.path.grad == 0).all()
+    assert (decisions.finish_probability.grad[..., :-1] != 0).any()
+    decisions = undecided()
+    stop_and_hedge(decisions, market, GRID, risk_aversion=0.1).backward()
+    assert (decisions.path.grad != 0).any()
+
+
+def test_a_schedule_hears_of_the_mean_where_it_decides_whether_an_order_may_finish():
+    market, decisions = random_market(40), undecided()
+    tied = decisions.finish_probability * (1 + decisions.path - decisions.path.detach())
+    stop_and_hedge(Decisions(decisions.path, tied), market, GRID, risk_aversion=0.0).backward()
+    assert (decisions.path.grad != 0).any()
+
+
+def test_orders_of_small_dispersion_count_as_much_as_those_of_large():
+    """A benchmark ten times as near weighs as before, as every order is measured in its own dispersion."""
+    market, decisions = random_market(40), undecided()
+    calm = replace(market, volatility=market.volatility / 10)
+    loss, scaled = (stop_and_hedge(decisions, each, GRID, risk_aversion=0.1).item() for each in (market, calm))
+    assert scaled == pytest.approx(loss, rel=0.02)
+
+
+def test_the_objective_of_the_paper_adds_a_buy_and_a_sell_and_takes_the_fixed_order_by_its_size():
+    market, decisions = random_market(40), undecided()
+    mean, _ = expected_slippage(decisions.path, decisions.finish_probability, market, GRID)
+    terms = []
+    for minimum in range(HORIZON):
+        for scenario in range(4):
+            buy, sell = mean[:, scenario, minimum] / 100, mean[:, scenario + 4, minimum] / 100
+            fixed = minimum == HORIZON - 1
+            terms += [buy.abs(), sell.abs()] if fixed else [buy + sell]
+    expected = torch.nn.functional.softplus(torch.stack(terms)).mean()
+    assert paper_objective(decisions, market, GRID).item() == pytest.approx(expected.item(), rel=1e-5)

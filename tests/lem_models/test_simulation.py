@@ -3,7 +3,17 @@ import pytest
 import torch
 from builders import HORIZON, rng
 
-from lem_models.simulation import SimulatedSymbol, days_of_week, hours_of_week, random_walks
+from lem_models.simulation import (
+    SimulatedSymbol,
+    WalkLaw,
+    average_within,
+    clustered,
+    days_of_week,
+    hours_of_week,
+    random_walks,
+    surprises,
+    walks,
+)
 
 HOURS = 168
 COUNT = HOURS * 150
@@ -49,6 +59,68 @@ def test_the_volume_of_random_walks_says_nothing_about_prices():
     move = (market.price[:, -1] / market.price[:, 0]).log().numpy()
     assert abs(correlation(market.volume[:, 0].numpy(), move)) < 0.015
     assert abs(correlation(market.volume[:, 0].numpy(), np.abs(move))) < 0.015
+
+
+# --- walks of other laws ------------------------------------------------------------------------------------------
+
+LAWS = {
+    "point prices": WalkLaw(),
+    "bar averages": WalkLaw(bar_averages=True),
+    "clusters and heavy tails": WalkLaw(bar_averages=True, clusters=0.4, surprise=0.4),
+}
+
+
+def log_returns(market):
+    return torch.cat([market.arrival[:, None], market.close], dim=1).log().diff(dim=1)
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+def test_walks_of_every_law_are_martingales_of_the_volatility_asked_for(law):
+    market = walks(law, 200_000, HORIZON, 0.01, rng(0))
+    steps = log_returns(market)
+    assert steps.std(0) == pytest.approx([0.01] * HORIZON, rel=0.03)
+    standard_error = 0.01 * HORIZON**0.5 / 200_000**0.5
+    for prices in (market.price, market.close):
+        assert (prices.mean(0) - 1).abs().max() < 4 * standard_error
+    for earlier in range(HORIZON - 1):
+        assert abs(correlation(steps[:, earlier].numpy(), steps[:, earlier + 1].numpy())) < 0.015
+    assert abs(correlation(market.volume[:, 0].numpy(), steps[:, 0].abs().numpy())) < 0.015
+
+
+def test_the_default_law_fills_at_the_close_and_knows_its_volatility():
+    market = walks(WalkLaw(), 1000, HORIZON, 0.01, rng(0))
+    assert torch.equal(market.price, market.close)
+    assert market.volatility.tolist() == pytest.approx(0.01 * np.ones((1000, HORIZON)))
+
+
+def test_an_average_within_a_bar_has_the_moments_of_a_brownian_path():
+    move = torch.randn(400_000, generator=rng(0))
+    average = average_within(move, torch.full_like(move, 0.01), rng(1)) / 0.01
+    assert average.var().item() == pytest.approx(1 / 3, rel=0.01)
+    assert torch.cov(torch.stack([average, move]))[0, 1].item() == pytest.approx(1 / 2, rel=0.01)
+    brownian = torch.randn(20_000, 100, generator=rng(2)).cumsum(1) / 10
+    assert average.var().item() == pytest.approx(brownian.mean(1).var().item(), rel=0.04)
+
+
+def test_surprises_make_heavy_tails():
+    actual = surprises(0.4, (100_000, 4), rng(0))
+    assert actual.square().mean().item() == pytest.approx(1, rel=0.01)
+    steps = actual * torch.randn(actual.shape, generator=rng(1))
+    kurtosis = steps.pow(4).mean() / steps.var() ** 2
+    assert kurtosis.item() == pytest.approx(3 * np.exp(4 * 0.4**2), rel=0.1)
+    assert (surprises(0.0, (3, 3), rng(0)) == 1).all()
+
+
+def test_clusters_last_and_are_known_before_the_bar():
+    law = WalkLaw(clusters=0.4, half_life=5)
+    state = clustered(law, 100_000, 11, rng(0)).log()
+    assert state.std(0) == pytest.approx([0.4] * 11, rel=0.02)
+    assert correlation(state[:, 0].numpy(), state[:, 5].numpy()) == pytest.approx(0.5, abs=0.02)
+    assert correlation(state[:, 0].numpy(), state[:, 10].numpy()) == pytest.approx(0.25, abs=0.02)
+    market = walks(law, 100_000, HORIZON, 0.01, rng(0))
+    standardised = log_returns(market) / market.volatility
+    assert standardised.std(0) == pytest.approx([1] * HORIZON, rel=0.02)
+    assert abs(correlation(standardised[:, 3].abs().numpy(), market.volatility[:, 3].numpy())) < 0.015
 
 
 # --- bars ---------------------------------------------------------------------------------------------------------

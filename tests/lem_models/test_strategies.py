@@ -28,7 +28,7 @@ CAPPED = Limits(horizon=HORIZON, floor=0.02, cap=0.15)
 MODELS: dict[str, tuple[Strategy, Limits]] = {
     "LEM": (tiny_lem(seed=2), FREE),
     "LEM with independent heads": (tiny_lem(independent_heads=True), FREE),
-    "LEM under limits": (tiny_lem(seed=3, floor=CAPPED.floor, cap=CAPPED.cap), CAPPED),
+    "LEM under limits": (tiny_lem(seed=0, floor=CAPPED.floor, cap=CAPPED.cap), CAPPED),
 }
 BASELINES: dict[str, tuple[Strategy, Limits]] = {
     "TWAP": (Twap(FREE), FREE),
