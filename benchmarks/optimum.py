@@ -47,9 +47,16 @@ MARKETS = {
     "clusters and heavy tails, bar averages": WalkLaw(bar_averages=True, clusters=0.4, surprise=0.4),
 }
 MODEL = LEMConfig(
-    WALK_FEATURES, lookback=LOOKBACK, horizon=HORIZON, width=8, embedding=4, memory_width=8, head_width=16
+    WALK_FEATURES,
+    lookback=LOOKBACK,
+    horizon=HORIZON,
+    width=8,
+    embedding=4,
+    memory_width=8,
+    head_width=16,
+    prior="curve",  # which knows nothing of stopping: all of it is learned
 )
-TRAINING = TrainingConfig(batches_per_epoch=50, max_epochs=8, learning_rate=2e-2)
+TRAINING = TrainingConfig(batches_per_epoch=50, max_epochs=8, learning_rate=2e-2, risk_aversion=0.05)
 
 
 def moves_of(law: WalkLaw) -> BarMoves:

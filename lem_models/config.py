@@ -1,7 +1,7 @@
 """Everything that fixes a model and its training, as plain values."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from lem_models.orders import Limits
 
@@ -22,6 +22,8 @@ class LEMConfig:
         memory_width: Width of each KAN memory.
         head_width: Hidden width of the allocation heads.
         independent_heads: True for one set of head weights per order, as in the paper.
+        prior: What untrained heads answer: ``stopping``, the optimum without forecasts, or ``curve``, a base curve that
+            leaves all stopping to be learned.
         floor: Least fraction of the order per bar.
         cap: Greatest fraction of the order per bar.
     """
@@ -37,6 +39,7 @@ class LEMConfig:
     memory_width: int = 16
     head_width: int = 32
     independent_heads: bool = False
+    prior: Literal["stopping", "curve"] = "stopping"
     floor: float = 0.0
     cap: float = 1.0
 
@@ -59,6 +62,7 @@ class LEMConfig:
             memory_width=200,
             head_width=100,
             independent_heads=True,
+            prior="curve",
         )
 
     @classmethod
@@ -95,8 +99,8 @@ class TrainingConfig:
     validation_orders: int = 512
     max_epochs: int = 8
     patience: int = 4
-    learning_rate: float = 1e-2
-    risk_aversion: float = 0.05
+    learning_rate: float = 2e-3
+    risk_aversion: float = 0.3
     gradient_clip: float = 1.0
     seed: int = 0
     threads: int = 1

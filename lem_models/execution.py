@@ -63,6 +63,13 @@ def _running_mean(values: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
     return torch.where(total > 0, (values * weights).cumsum(dim=1) / torch.where(total > 0, total, 1.0), empty)
 
 
+def gap_to_benchmark(market: MarketPath, grid: OrderGrid) -> Tensor:
+    """How far the running benchmark is on the good side of the last close, before each bar, in σ; (B, S, 1, H)."""
+    unit = (market.volatility * market.arrival[:, None])[:, None, None]
+    gap = grid.side.to(unit.device) * (RunningMarket.of(market).before(grid, market) - market.last_close[:, None, None])
+    return gap / unit.clamp_min(torch.finfo(unit.dtype).tiny)
+
+
 def feasible_bounds(remaining: Tensor, bars_left: int, limits: Limits) -> tuple[Tensor, Tensor]:
     """Least and greatest child order that keep the parent order fillable under its limits.
 

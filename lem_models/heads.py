@@ -1,6 +1,5 @@
 """Allocation heads: from market context and the order's own state to child orders and completion probabilities."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -9,22 +8,20 @@ from torch.nn import functional as F
 
 from lem_models.curves import equal_shares, volume_shares
 from lem_models.execution import (
-    RunningMarket,
     average_fill_price,
     feasible_bounds,
     finish,
+    gap_to_benchmark,
     relative_price,
     whole_lots,
 )
 from lem_models.layers.gating import GroupedLinear
 from lem_models.orders import LOT, Limits, MarketPath, OrderGrid
+from lem_models.priors import PRIORS
 
 N_STATE = 8
 _GAP_LIMIT = 8.0  # gaps beyond this many σ decide the same
-_FINISH_BIAS = -3.0  # an untrained head rarely finishes early, so that every bar is reached in training
-# Finishing before the minimum duration gives up the option and leaves a benchmark that still moves: pure risk.
-_FINISH_BIAS_BEFORE_MINIMUM = -20.0
-_SPARE = 0.1  # part of the cap by which an untrained head trades further ahead than it has to
+_RAMP = 0.1  # width of the gradient's ramp at the cap, as a part of it
 
 
 @dataclass
@@ -48,9 +45,9 @@ class AllocationHeads(nn.Module):
     """One small MLP per order of the grid, run bar by bar, all orders in fused products.
 
     Each bar's network sees the market context of the bar, the order's state in scale-free terms, and a learned
-    code of (scenario, minimum duration, bar). Its answer moves the executed fraction away from a base curve: equal
-    slices for TWAP orders, the seasonal volume curve for VWAP orders. What is best to have executed by the end of a
-    bar is a hedge that does not depend on what was executed before, so an order off its curve returns at once.
+    code of (scenario, minimum duration, bar). Its answer shifts that of the prior, in logits: how much to have executed
+    by the end of the bar, and whether to finish in it. What is best to have executed is a hedge that does not depend on
+    what was executed before, so an order off its course returns at once. Untrained heads all but follow the prior.
 
     Args:
         grid: The orders.
@@ -59,9 +56,12 @@ class AllocationHeads(nn.Module):
         width: Width of the hidden layers.
         independent: True gives every (scenario, minimum duration) weights of its own, as the paper does; False
             shares them and tells orders apart by their code alone.
+        prior: What untrained heads answer; see ``priors``.
     """
 
-    def __init__(self, grid: OrderGrid, limits: Limits, context: int, width: int, independent: bool) -> None:
+    def __init__(
+        self, grid: OrderGrid, limits: Limits, context: int, width: int, independent: bool, prior: str
+    ) -> None:
         super().__init__()
         self.grid = grid
         self.limits = limits
@@ -72,10 +72,9 @@ class AllocationHeads(nn.Module):
         self.hidden = GroupedLinear(groups, width, width)
         self.out = GroupedLinear(groups, width, 2)
         self.order_code = nn.Parameter(torch.randn(scenarios, durations, grid.horizon, width) * 0.1)
-        self.prior = nn.Parameter(prior_answers(grid, limits))
+        self.prior = PRIORS[prior](grid, limits)
         nn.init.normal_(self.out.weight, std=0.01)
-        with torch.no_grad():
-            self.out.bias[:, 1] = _FINISH_BIAS
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, context: Tensor, market: MarketPath) -> Decisions:
         """Decide every bar of every order.
@@ -86,25 +85,25 @@ class AllocationHeads(nn.Module):
         """
         grid, horizon = self.grid, self.grid.horizon
         shape = (len(market), *grid.shape)
-        benchmark = RunningMarket.of(market).before(grid, market)  # (B, S, 1, H)
+        gap = gap_to_benchmark(market, grid)  # (B, S, 1, H)
         unit_price = relative_price(market, grid)
         traded = (market.volume > 0)[:, None, None]
         shares = base_shares(market, grid)
-        base = 1 - (1 - shares).cumprod(-1)
         from_context = self.from_context(context[:, :, None].expand(-1, -1, self.from_context.weight.shape[0], -1))
 
         remaining = context.new_ones(shape)
         sums = context.new_zeros(shape)
         path, probabilities = [], []
         for step in range(horizon):
-            state = self._state(step, remaining, sums, benchmark[..., step], shares[..., step], market)
-            desired, finish_logit = self._decide(from_context[:, step], state, step)
+            state = self._state(step, remaining, sums, gap[..., step], shares[..., step], market)
+            shift, finish_shift = self._decide(from_context[:, step], state, step)
+            base, finish_logit = self.prior(step, remaining, gap[..., step], market)
             lo, hi = feasible_bounds(remaining, horizon - step, self.limits)
             open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
             executed = 1 - remaining
-            child = modulate(base[..., step], desired, executed + lo, executed + open_hi) - executed
+            child = modulate(base, shift, executed + lo, executed + open_hi) - executed
             ready = may_finish(remaining, hi, self.limits.cap_in_lots)
-            probability = torch.where(lo >= remaining, 1.0, torch.sigmoid(finish_logit) * ready)
+            probability = torch.where(lo >= remaining, 1.0, torch.sigmoid(finish_logit + finish_shift) * ready)
             child = torch.where(traded[..., step], child, 0.0)
             path.append(child)
             probabilities.append(torch.where(traded[..., step], probability, 0.0))
@@ -114,7 +113,7 @@ class AllocationHeads(nn.Module):
 
     @torch.no_grad()
     def _state(
-        self, step: int, remaining: Tensor, sums: Tensor, benchmark: Tensor, share: Tensor, market: MarketPath
+        self, step: int, remaining: Tensor, sums: Tensor, gap: Tensor, share: Tensor, market: MarketPath
     ) -> Tensor:
         """The order's state before a bar, free of scale; (B, S, M, N_STATE).
 
@@ -124,10 +123,8 @@ class AllocationHeads(nn.Module):
         own_price = average_fill_price(1 - remaining[..., None], sums[..., None], market, self.grid)[..., 0]
         horizon = self.grid.horizon
         unit = (market.volatility[:, step] * market.arrival)[:, None, None]
-        close = market.last_close[:, step, None, None]
         side = self.grid.side[..., 0].to(remaining.device)
-        gap = side * (benchmark - close) / unit
-        own_gap = side * (benchmark - own_price) / unit
+        own_gap = gap + side * (market.last_close[:, step, None, None] - own_price) / unit
         wait = (self.grid.minimum_duration.to(remaining) - 1 - step).clamp_min(0) / horizon
         columns = [
             remaining,
@@ -148,8 +145,8 @@ class AllocationHeads(nn.Module):
         code = self.order_code[:, :, step].reshape(1, *rows.shape[1:3], -1)
         x = F.silu(self.from_state(rows) + from_context[:, None] + code)
         x = F.silu(self.hidden(x))
-        desired, finish_logit = (self.out(x).reshape(batch, *grid, 2) + self.prior[:, step]).unbind(-1)
-        return desired, finish_logit
+        shift, finish_shift = self.out(x).reshape(batch, *grid, 2).unbind(-1)
+        return shift, finish_shift
 
 
 def base_shares(market: MarketPath, grid: OrderGrid) -> Tensor:
@@ -161,19 +158,19 @@ def base_shares(market: MarketPath, grid: OrderGrid) -> Tensor:
     return torch.where(grid.is_vwap.to(by_volume.device), by_volume, equal_shares(market))
 
 
-def modulate(base: Tensor, logit_shift: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
-    """Move an executed fraction away from the base curve, within its feasible interval; a shift of zero leaves it.
+def modulate(base: Tensor, shift: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
+    """Shift an executed fraction, in logits; the result stays within its feasible interval.
 
     Args:
-        base: Fraction of the parent order that the base curve has executed by the end of the bar.
-        logit_shift: How far to trade ahead of it (positive) or behind it, in logits; may be infinite.
+        base: Logit of the fraction of the parent order to have executed by the end of the bar.
+        shift: How far to trade ahead of it (positive) or behind it, in logits.
         lo: Least feasible fraction.
         hi: Greatest feasible fraction.
 
     Returns:
         The fraction to have executed, in whole lots within ``[lo, hi]`` (model specification, section 4).
     """
-    return whole_lots(torch.sigmoid(torch.logit(base.clamp(LOT, 1 - LOT)) + logit_shift), lo, hi)
+    return whole_lots(torch.sigmoid(base + shift), lo, hi)
 
 
 def may_finish(remaining: Tensor, hi: Tensor, cap: float) -> Tensor:
@@ -184,21 +181,5 @@ def may_finish(remaining: Tensor, hi: Tensor, cap: float) -> Tensor:
     fits = (remaining <= hi).to(remaining.dtype)
     if cap >= 1:
         return fits
-    ramp = torch.sigmoid((cap - remaining) / (cap * _SPARE))
+    ramp = torch.sigmoid((cap - remaining) / (cap * _RAMP))
     return fits + (ramp - ramp.detach())
-
-
-def prior_answers(grid: OrderGrid, limits: Limits) -> Tensor:
-    """What untrained heads answer: a shift of the base curve and a finish logit; (M, H, 2).
-
-    Without a cap the curve is left alone. Under a cap c nothing can finish before bar 1 / c, and an order may finish
-    in any bar from ``max(m, 1 / c)`` on only if it has traded ahead until c remains.
-    """
-    bar = torch.arange(1, grid.horizon + 1)
-    minimum = grid.minimum_duration[:, None]
-    first_exit = minimum.clamp_min(math.ceil(1 / limits.cap - LOT))
-    even = (bar / grid.horizon).expand(grid.horizon, -1)
-    ahead = (bar / (first_exit - 1).clamp_min(1)).clamp_max(1) * (1 - limits.cap * (1 - _SPARE))
-    shift = (torch.maximum(even, ahead).logit(LOT) - even.logit(LOT)) * (limits.cap < 1)
-    finish_logit = torch.where(bar < minimum, _FINISH_BIAS_BEFORE_MINIMUM - _FINISH_BIAS, 0.0)
-    return torch.stack([shift, finish_logit], dim=-1)

@@ -59,7 +59,9 @@ class LEM(nn.Module):
         self.attend_gate = Gate(width, width)
         self.attend_norm = nn.LayerNorm(width)
         limits = Limits(horizon=config.horizon, floor=config.floor, cap=config.cap)
-        self.allocate = AllocationHeads(self.grid, limits, width, config.head_width, config.independent_heads)
+        self.allocate = AllocationHeads(
+            self.grid, limits, width, config.head_width, config.independent_heads, config.prior
+        )
 
     def context(self, features: Tensor) -> Tensor:
         """What the market says before each bar of the horizon.

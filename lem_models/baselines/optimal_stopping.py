@@ -6,8 +6,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lem_models.execution import RunningMarket, feasible_bounds, whole_lots
-from lem_models.orders import LOT, Limits, MarketPath, OrderBatch, OrderGrid
+from lem_models.execution import feasible_bounds, gap_to_benchmark, whole_lots
+from lem_models.orders import LOT, Limits, OrderBatch, OrderGrid
 from lem_models.stopping.gaps import BAR_AVERAGES, BarMoves
 from lem_models.stopping.plan import Plan, solve_plan
 
@@ -59,10 +59,3 @@ class OptimalStopping:
 def plan_for(limits: Limits, moves: BarMoves, risk_aversion: float) -> Plan:
     """The plan under these limits, solved once."""
     return solve_plan(limits, moves, risk_aversion)
-
-
-def gap_to_benchmark(market: MarketPath, grid: OrderGrid) -> Tensor:
-    """How far the running benchmark is on the good side of the last close, before each bar, in σ; (B, S, 1, H)."""
-    unit = (market.volatility * market.arrival[:, None])[:, None, None]
-    gap = grid.side * (RunningMarket.of(market).before(grid, market) - market.last_close[:, None, None])
-    return gap / unit.clamp_min(torch.finfo(unit.dtype).tiny)

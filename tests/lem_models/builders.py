@@ -140,7 +140,8 @@ def tiny_lem(seed: int = 0, scale: float = 1.0, **config: Any) -> LEM:
             heads.hidden.weight.normal_()
             heads.out.weight.normal_()
             heads.out.bias[:, 1] = -1.0
-            heads.prior.zero_()  # a head that trades at its cap reacts to nothing
+            for answer in heads.prior.parameters():
+                answer.zero_()  # a head that trades at its cap reacts to nothing
             heads.from_context.weight.normal_()
             heads.order_code.mul_(10)
             for name, weight in model.named_parameters():
@@ -151,7 +152,7 @@ def tiny_lem(seed: int = 0, scale: float = 1.0, **config: Any) -> LEM:
 
 def heads_that_answer(desired: Tensor, finish_logit: Tensor, limits: Limits = FREE) -> AllocationHeads:
     """Heads whose network ignores the market and answers these numbers; each broadcasts to (S, M, H)."""
-    heads = AllocationHeads(GRID, limits, context=1, width=4, independent=False)
+    heads = AllocationHeads(GRID, limits, context=1, width=4, independent=False, prior="curve")
     answers = [answer.expand(*GRID.shape, HORIZON) for answer in (desired, finish_logit)]
     answers = [answer.sign() * _inverse_silu_twice(answer.abs()) for answer in answers]
     with torch.no_grad():

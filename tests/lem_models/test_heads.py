@@ -145,7 +145,7 @@ def test_the_shares_of_the_base_curve_are_parts_of_what_is_still_to_come():
 def test_a_shift_moves_a_child_within_its_interval_and_towards_its_sign(base, shift, one, other):
     lo, hi = (torch.floor(torch.tensor(each) / LOT) * LOT for each in sorted([one, other]))
     child = torch.tensor(base).clamp(lo, hi)
-    moved = modulate(child, torch.tensor(shift), lo, hi)
+    moved = modulate(child.logit(LOT), torch.tensor(shift), lo, hi)
     assert lo <= moved <= hi
     assert moved % LOT == 0
     tolerance = 1e-4 * (hi - lo) + 2 * LOT
@@ -157,7 +157,7 @@ def test_a_shift_moves_a_child_within_its_interval_and_towards_its_sign(base, sh
 
 def test_a_shift_has_a_gradient():
     shift = torch.zeros(3, requires_grad=True)
-    children = modulate(torch.tensor([0.1, 0.5, 0.9]), shift, torch.tensor(0.0), torch.tensor(1.0))
+    children = modulate(torch.tensor([0.1, 0.5, 0.9]).logit(), shift, torch.tensor(0.0), torch.tensor(1.0))
     children.sum().backward()
     assert shift.grad.tolist() == pytest.approx([0.09, 0.25, 0.09], abs=1e-4)
 
@@ -201,7 +201,7 @@ def test_an_order_that_never_chooses_to_finish_is_finished_by_the_last_bar(limit
 def random_heads(independent: bool, seed: int = 0) -> AllocationHeads:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        heads = AllocationHeads(GRID, FREE, context=5, width=6, independent=independent)
+        heads = AllocationHeads(GRID, FREE, context=5, width=6, independent=independent, prior="curve")
         with torch.no_grad():
             for weight in heads.parameters():
                 weight.normal_()
@@ -238,7 +238,7 @@ def test_independent_heads_do_not_share_a_weight():
 @pytest.mark.parametrize("independent", [True, False])
 def test_no_two_orders_of_fresh_heads_decide_alike(independent):
     torch.manual_seed(0)
-    heads = AllocationHeads(GRID, FREE, context=5, width=6, independent=independent)
+    heads = AllocationHeads(GRID, FREE, context=5, width=6, independent=independent, prior="curve")
     market = random_market(4)
     probability = heads(torch.randn(4, HORIZON, 5, generator=rng(1)), market).finish_probability
     by_order = probability.permute(1, 2, 0, 3).reshape(8 * HORIZON, -1)
@@ -288,7 +288,7 @@ def test_the_two_sides_see_mirrored_gaps():
 
 def fresh_schedule(limits: Limits, finish_logit: float) -> Tensor:
     """Heads whose network is silent, so that their prior speaks, with one finish logit in all bars from m on."""
-    heads = AllocationHeads(GRID, limits, context=1, width=4, independent=False)
+    heads = AllocationHeads(GRID, limits, context=1, width=4, independent=False, prior="curve")
     with torch.no_grad():
         heads.out.weight.zero_()
         heads.out.bias[:, 1] = finish_logit

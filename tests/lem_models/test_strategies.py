@@ -27,6 +27,7 @@ from lem_models.orders import Limits, MarketPath, OrderBatch
 CAPPED = Limits(horizon=HORIZON, floor=0.02, cap=0.15)
 MODELS: dict[str, tuple[Strategy, Limits]] = {
     "LEM": (tiny_lem(seed=2), FREE),
+    "LEM that learns to stop": (tiny_lem(seed=3, prior="curve"), FREE),
     "LEM with independent heads": (tiny_lem(independent_heads=True), FREE),
     "LEM under limits": (tiny_lem(seed=0, floor=CAPPED.floor, cap=CAPPED.cap), CAPPED),
 }

@@ -16,7 +16,7 @@ from lem_models.training import Fit, Report, fit
 from lem_models.walks import train_on_walks
 from lem_models.windows import MarketPanel
 
-TINY = LEMConfig(FEATURES, lookback=LOOKBACK, width=8, embedding=4, memory_width=8, head_width=8)
+TINY = LEMConfig(FEATURES, lookback=LOOKBACK, width=8, embedding=4, memory_width=8, head_width=8, prior="curve")
 SHORT = TrainingConfig(batch_size=16, batches_per_epoch=3, validation_orders=48, max_epochs=3, patience=10, seed=5)
 TRAIN, VALIDATION = torch.arange(10, 400), torch.arange(420, 580)
 VOLATILITY = 0.01
@@ -141,7 +141,9 @@ def test_training_leaves_the_number_of_threads_as_it_was(tmp_path):
 
 
 def test_a_short_fit_reduces_the_loss(tmp_path):
-    config = TrainingConfig(batch_size=32, batches_per_epoch=8, validation_orders=32, max_epochs=4, patience=10)
+    config = TrainingConfig(
+        batch_size=32, batches_per_epoch=8, validation_orders=32, max_epochs=4, patience=10, learning_rate=1e-2
+    )
     trained = run(tmp_path, config)
     assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"] - 0.01
     torch.manual_seed(config.seed)
@@ -178,7 +180,7 @@ def random_order_windows(count: int, draw: torch.Generator) -> OrderBatch:
 @pytest.mark.slow
 def test_a_tiny_model_learns_to_stop_and_hedge_as_well_as_can_be_and_gains_nothing_where_nothing_can_be_gained():
     """The optimum at a minimum duration of 6 is 0.257 σ at a dispersion of 0.2 σ; a gain at 12 would be a leak."""
-    config = TrainingConfig(batches_per_epoch=120, max_epochs=1, learning_rate=2e-2)
+    config = TrainingConfig(batches_per_epoch=120, max_epochs=1, learning_rate=2e-2, risk_aversion=0.05)
     model = train_on_walks(random_order_windows, TINY, config)
     gain, dispersion = improvement_sigma(model, count=10_000, seed=2)
     assert gain[6 - 1] > 0.245
@@ -190,7 +192,7 @@ def test_a_tiny_model_learns_to_stop_and_hedge_as_well_as_can_be_and_gains_nothi
 @pytest.mark.slow
 def test_a_tiny_model_under_a_cap_learns_to_trade_ahead_so_that_it_may_stop():
     """The optimum under a fifth per bar is 0.257 σ as well: four fifths are traded by bar 5."""
-    config = TrainingConfig(batches_per_epoch=120, max_epochs=1, learning_rate=2e-2)
+    config = TrainingConfig(batches_per_epoch=120, max_epochs=1, learning_rate=2e-2, risk_aversion=0.05)
     model = train_on_walks(random_order_windows, replace(TINY, cap=0.2), config)
     gain, _ = improvement_sigma(model, count=10_000, seed=2)
     assert gain[6 - 1] > 0.23
