@@ -14,25 +14,13 @@ from lem_pipeline.errors import (
     UnknownSymbolError,
     VenueRefusedError,
 )
+from lem_pipeline.fetched import FETCHED, FETCHED_SCHEMA, Period, fetched_periods, missing_periods, note_fetched
 from lem_pipeline.revisions import REVISIONS, REVISIONS_SCHEMA, take_in
 from lem_pipeline.settings import MarketSettings
 from lem_pipeline.sources.base import RAW_BARS, BarSource
-from lem_pipeline.storage import Warehouse, create_if_missing, replace_rows
+from lem_pipeline.storage import Warehouse, create_if_missing
 from lem_pipeline.universe import FIRST_MONTH, AssetClass
 
-Period = tuple[datetime, datetime]
-
-LEDGER = "raw.fetched_periods"
-LEDGER_SCHEMA = pa.schema(
-    [
-        ("raw_table", pa.string()),
-        ("symbol", pa.string()),
-        ("fetched_from", pa.timestamp("us", tz="UTC")),
-        ("fetched_until", pa.timestamp("us", tz="UTC")),
-        ("fetched_at", pa.timestamp("us", tz="UTC")),
-        ("bars", pa.int64()),
-    ]
-)
 LOST_CAUSE = 3  # instruments that fail one after the other: the source is down, not the instrument
 
 
@@ -65,7 +53,7 @@ def wanted_period(market: MarketSettings, start: datetime, end: datetime) -> Per
 def make_ready(warehouse: Warehouse, table: str) -> None:
     """Create the raw table and its notes where they are missing, so that what reads them finds them without rows."""
     with warehouse.connection() as connection:
-        for name, schema in ((table, RAW_BARS), (LEDGER, LEDGER_SCHEMA), (REVISIONS, REVISIONS_SCHEMA)):
+        for name, schema in ((table, RAW_BARS), (FETCHED, FETCHED_SCHEMA), (REVISIONS, REVISIONS_SCHEMA)):
             create_if_missing(connection, name, schema)
 
 
@@ -161,65 +149,10 @@ def store(
         How many revisions were recorded.
     """
     seen_at = datetime.now(UTC)
-    row = dict(zip(LEDGER_SCHEMA.names, [table, instrument, *period, seen_at, len(answer)], strict=True))
     with warehouse.transaction() as connection:
         revised = take_in(connection, table, instrument, answer, period, seen_at=seen_at, drop_withdrawn=drop_withdrawn)
-        replace_rows(
-            connection,
-            LEDGER,
-            pa.Table.from_pylist([row], schema=LEDGER_SCHEMA),
-            "raw_table = $raw_table and symbol = $symbol "
-            "and fetched_from >= $fetched_from and fetched_until <= $fetched_until",
-            {name: row[name] for name in ("raw_table", "symbol", "fetched_from", "fetched_until")},
-        )
+        note_fetched(connection, table, instrument, period, seen_at, len(answer))
     return revised
-
-
-def missing_periods(fetched: Sequence[Period], start: datetime, end: datetime) -> list[Period]:
-    """The parts of ``[start, end)`` that no fetched period covers.
-
-    Example:
-        >>> day = [datetime(2024, 1, d, tzinfo=UTC) for d in range(1, 6)]
-        >>> [(a.day, b.day) for a, b in missing_periods([(day[1], day[2])], day[0], day[4])]
-        [(1, 2), (3, 5)]
-    """
-    missing, reached = [], start
-    for since, until in sorted(fetched):
-        if since > reached:
-            missing.append((reached, min(since, end)))
-        reached = max(reached, until)
-        if reached >= end:
-            break
-    if reached < end:
-        missing.append((reached, end))
-    return [(since, until) for since, until in missing if since < until]
-
-
-def fetched_periods(warehouse: Warehouse, table: str, asset: AssetClass) -> dict[str, list[Period]]:
-    """What need not be fetched again of each instrument: bars that had settled when they were fetched.
-
-    An answer that ends too early, or has no bars at all, is asked for again from its end on.
-    """
-    periods: dict[str, list[Period]] = {}
-    if not warehouse.has_table(table):
-        return periods
-    noted = warehouse.read(
-        f"""
-        select fetched.*, bars.bar_start as last_bar
-        from {LEDGER} as fetched
-        asof left join {table} as bars on fetched.symbol = bars.symbol and fetched.fetched_until > bars.bar_start
-        where fetched.raw_table = $table
-        """,
-        {"table": table},
-    )
-    for row in noted.to_pylist():
-        since, last_bar = row["fetched_from"], row["last_bar"]
-        settled = min(row["fetched_until"], row["fetched_at"] - asset.settles_after)
-        answered = max(since, last_bar + asset.bar_size) if last_bar else since
-        if answered < settled and asset.expects_bars(answered, settled):
-            settled = answered
-        periods.setdefault(row["symbol"], []).append((since, settled))
-    return periods
 
 
 def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime, instrument: str | None = None) -> int:

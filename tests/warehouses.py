@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lem_pipeline.ingest import LEDGER_SCHEMA
+from lem_pipeline.fetched import FETCHED_SCHEMA
 from lem_pipeline.revisions import REVISIONS_SCHEMA
 from lem_pipeline.sources.base import RAW_BARS
 from lem_pipeline.sql_assets import SQL, SqlFile, sql_files
@@ -119,7 +119,7 @@ def _fetched(table: str, bars: pd.DataFrame | None) -> pa.Table:
         }
         for symbol, starts in series
     ]
-    return pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=FETCHED_SCHEMA)
 
 
 def build(

@@ -19,7 +19,8 @@ from lem_pipeline.errors import (
     VenueRefusedError,
     VenueUnreachableError,
 )
-from lem_pipeline.ingest import LEDGER, Ingested, ingest, make_ready, wanted_period
+from lem_pipeline.fetched import FETCHED
+from lem_pipeline.ingest import Ingested, ingest, make_ready, wanted_period
 from lem_pipeline.settings import MarketSettings, SimulatedSource
 from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.storage import Warehouse
@@ -105,7 +106,7 @@ def same(left: pa.Table, right: pa.Table) -> bool:
 
 def as_if_fetched(warehouse: Warehouse, when: datetime) -> None:
     """Turn back the clock of everything fetched so far."""
-    execute(warehouse, f"update {LEDGER} set fetched_at = '{when.isoformat()}'")
+    execute(warehouse, f"update {FETCHED} set fetched_at = '{when.isoformat()}'")
 
 
 def test_every_bar_of_the_period_is_stored_as_the_venue_sent_it(listing, warehouse):

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from warehouses import PARAMETERS, bars_at, build, daily, execute, hourly, raw, read, run, sessions, with_raw_tables
 
-from lem_pipeline.ingest import LEDGER_SCHEMA, store
+from lem_pipeline.fetched import FETCHED_SCHEMA
+from lem_pipeline.ingest import store
 from lem_pipeline.sources.archive import ArchiveBars
 from lem_pipeline.sources.base import RAW_BARS
 from lem_pipeline.storage import Warehouse
@@ -134,7 +135,7 @@ def test_a_missing_bar_is_a_doubt_and_one_that_all_symbols_miss_is_an_outage(tmp
         everything | {"symbol": symbol, "fetched_until": bars["bar_start"].max(), "fetched_at": datetime.now(UTC)}
         for symbol in ("BTC/USDT", "ETH/USDT")
     ]
-    warehouse.write_table("raw.fetched_periods", LEDGER_SCHEMA.empty_table().from_pylist(periods, LEDGER_SCHEMA))
+    warehouse.write_table("raw.fetched_periods", FETCHED_SCHEMA.empty_table().from_pylist(periods, FETCHED_SCHEMA))
     run(warehouse, schemas=CHECKED)
     found = read(warehouse, "from quality.gap_ledger order by bar_start, symbol")
     assert found["kind"].tolist() == ["missing"] * 3
