@@ -21,7 +21,7 @@ from lem_models.config import LEMConfig
 from lem_models.execution import settle
 from lem_models.lem import FEATURE_LIMIT, LEM, CausalAttention
 from lem_models.objective import mean_dispersion
-from lem_models.orders import OrderBatch
+from lem_models.orders import MarketPath, OrderBatch
 
 HEADS = pytest.mark.parametrize("independent_heads", [False, True], ids=["shared heads", "independent heads"])
 
@@ -231,3 +231,19 @@ def test_one_optimizer_step_moves_every_weight_and_no_two_minimum_durations_stay
         for one in range(HORIZON):
             for other in range(one):
                 assert not torch.equal(values[:, :, one], values[:, :, other]), (one + 1, other + 1)
+
+
+@pytest.mark.parametrize("prior", ["stopping", "curve"])
+def test_no_gradient_flows_into_a_decision_from_its_own_bar_or_later_ones(prior):
+    model, orders = tiny_lem(seed=2, prior=prior), random_orders(3)
+    market = orders.market
+    ahead = {name: getattr(market, name).clone().requires_grad_() for name in ("price", "close", "volume")}
+    features = orders.features.clone().requires_grad_()
+    decisions = model(OrderBatch(features, MarketPath(**{**vars(market), **ahead})))
+    for step in range(HORIZON):
+        decided = decisions.path[..., step].sum() + decisions.finish_probability[..., step].sum()
+        inputs = [features, *ahead.values()]
+        by_feature, *by_market = torch.autograd.grad(decided, inputs, retain_graph=True, allow_unused=True)
+        assert (by_feature[:, LOOKBACK + step :] == 0).all()  # row LOOKBACK − 1 + step is known before the bar
+        assert (by_feature[:, : LOOKBACK + step] != 0).any() or step == HORIZON - 1
+        assert all(gradient is None or (gradient[:, step:] == 0).all() for gradient in by_market)
