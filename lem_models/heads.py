@@ -89,6 +89,7 @@ class AllocationHeads(nn.Module):
         unit_price = relative_price(market, grid)
         traded = (market.volume > 0)[:, None, None]
         shares = base_shares(market, grid)
+        course = 1 - (1 - shares).cumprod(-1)  # of the base curve: executed by the end of each bar
         from_context = self.from_context(context[:, :, None].expand(-1, -1, self.from_context.weight.shape[0], -1))
 
         remaining = context.new_ones(shape)
@@ -97,7 +98,7 @@ class AllocationHeads(nn.Module):
         for step in range(horizon):
             state = self._state(step, remaining, sums, gap[..., step], shares[..., step], market)
             shift, finish_shift = self._decide(from_context[:, step], state, step)
-            base, finish_logit = self.prior(step, remaining, gap[..., step], market)
+            base, finish_logit = self.prior(step, remaining, gap[..., step], course[..., step])
             lo, hi = feasible_bounds(remaining, horizon - step, self.limits)
             open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
             executed = 1 - remaining

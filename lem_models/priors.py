@@ -6,17 +6,15 @@ from dataclasses import fields
 import torch
 from torch import Tensor, nn
 
-from lem_models.curves import equal_shares, volume_shares
-from lem_models.orders import LOT, Limits, MarketPath, OrderGrid
+from lem_models.orders import LOT, Limits, OrderGrid
 from lem_models.stopping.gaps import BAR_AVERAGES
-from lem_models.stopping.plan import Plan, solve_plan
+from lem_models.stopping.plan import LEAST_RISK_AVERSION, Plan, plan_for
 
 _FINISH_LOGIT = -3.0  # an untrained head rarely finishes early, so that every bar is reached in training
 # Finishing before the minimum duration gives up the option and leaves a benchmark that still moves: pure risk.
 _FINISH_LOGIT_BEFORE_MINIMUM = -20.0
 _SPARE = 0.1  # part of the cap by which the curve trades further ahead than it has to
 _SOFTNESS = 0.1  # σ of gap by which an order must pass the boundary to finish with odds of e to 1
-_RISK_AVERSION = 0.01  # picks the schedule of least variance at the optimal stopping rule
 
 
 class CurvePrior(nn.Module):
@@ -28,7 +26,6 @@ class CurvePrior(nn.Module):
 
     def __init__(self, grid: OrderGrid, limits: Limits) -> None:
         super().__init__()
-        self.grid = grid
         bar = torch.arange(1, grid.horizon + 1)
         minimum = grid.minimum_duration[:, None]
         first_exit = minimum.clamp_min(math.ceil(1 / limits.cap - LOT))
@@ -38,19 +35,16 @@ class CurvePrior(nn.Module):
         before = torch.where(bar < minimum, _FINISH_LOGIT_BEFORE_MINIMUM, _FINISH_LOGIT)
         self.finish_logit = nn.Parameter(before)  # (M, H), as is the shift
 
-    def forward(self, step: int, remaining: Tensor, gap: Tensor, market: MarketPath) -> tuple[Tensor, Tensor]:
+    def forward(self, step: int, remaining: Tensor, gap: Tensor, course: Tensor) -> tuple[Tensor, Tensor]:
         """Fraction to have executed by the end of the bar, in logits, and the logit of finishing in it.
 
         Args:
             step: The bar, counted from 0.
             remaining: Fraction before the bar; (B, S, M).
             gap: How far the running benchmark is on the good side of the last close, in σ; (B, S, 1).
-            market: Gives the seasonal volume.
+            course: Fraction that the base curve has executed by the end of the bar; (B, S, 1).
         """
-        by_volume = 1 - (1 - volume_shares(market)).cumprod(-1)[:, step, None, None]
-        evenly = 1 - (1 - equal_shares(market)).cumprod(-1)[step]
-        executed = torch.where(self.grid.is_vwap[..., 0].to(by_volume.device), by_volume, evenly)
-        return executed.logit(LOT) + self.shift[:, step], self.finish_logit[:, step]
+        return course.logit(LOT) + self.shift[:, step], self.finish_logit[:, step]
 
 
 class StoppingPrior(nn.Module):
@@ -61,11 +55,11 @@ class StoppingPrior(nn.Module):
 
     def __init__(self, grid: OrderGrid, limits: Limits) -> None:
         super().__init__()
-        plan = solve_plan(limits, BAR_AVERAGES, _RISK_AVERSION)
+        plan = plan_for(limits, BAR_AVERAGES, LEAST_RISK_AVERSION)
         for field in fields(plan):  # kept with the weights, so that a registered model decides by the plan it had
-            self.register_buffer(field.name, getattr(plan, field.name))
+            self.register_buffer(field.name, getattr(plan, field.name).clone())
 
-    def forward(self, step: int, remaining: Tensor, gap: Tensor, market: MarketPath) -> tuple[Tensor, Tensor]:
+    def forward(self, step: int, remaining: Tensor, gap: Tensor, course: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`CurvePrior.forward`."""
         plan = Plan(**{field.name: getattr(self, field.name) for field in fields(Plan)})
         # A network that overflows is refused once it has answered, not here.

@@ -94,12 +94,18 @@ def as_image(png: bytes) -> str:
 
 
 def quality_html(
-    completeness: pd.DataFrame, faults: pd.DataFrame, coverage: pd.DataFrame, provenance: list[str], simulated: bool
+    completeness: pd.DataFrame,
+    picture: str,
+    faults: pd.DataFrame,
+    coverage: pd.DataFrame,
+    provenance: list[str],
+    simulated: bool,
 ) -> str:
     """The quality page.
 
     Args:
         completeness: Rows of ``quality.completeness``.
+        picture: Address of its heat map, see :func:`as_image`.
         faults: The ledger by kind of fault, ``queries/faults_by_kind.sql``.
         coverage: Rows of ``quality.dow_coverage``.
         provenance: Where the bars come from, a line each.
@@ -111,7 +117,7 @@ def quality_html(
         simulated=simulated,
         provenance=provenance,
         sentences=headline(completeness).splitlines(),
-        heat_map=Markup(as_image(heat_map(completeness))),
+        heat_map=Markup(picture),
         faults=faults,
         months=incomplete_months(completeness),
         coverage=shown.rename(columns=lambda name: name.replace("_", " ")).fillna(""),

@@ -223,9 +223,9 @@ def improvement_table(improvements: pd.DataFrame) -> pd.DataFrame:
             "improvement, σ": _estimates(improvements, "mean_improvement_sigma", "standard_error_sigma", 3),
             **{
                 f"over {name}, paired, bps": _estimates(
-                    improvements, f"edge_over_{key}_bps", f"edge_over_{key}_standard_error_bps"
+                    improvements, f"edge_over_{name.lower()}_bps", f"edge_over_{name.lower()}_standard_error_bps"
                 )
-                for name, key in (("stopping", "stopping"), ("TWAP", "twap"))
+                for name in ("stopping", "TWAP")
             },
         }
     )

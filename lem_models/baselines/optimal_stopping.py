@@ -1,7 +1,6 @@
 """The optimum without forecasts: finishes when that is best on a driftless walk, with σ from past bars."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from lem_models.execution import feasible_bounds, gap_to_benchmark, whole_lots
 from lem_models.orders import LOT, Limits, OrderBatch, OrderGrid
 from lem_models.stopping.gaps import BAR_AVERAGES, BarMoves
-from lem_models.stopping.plan import Plan, solve_plan
+from lem_models.stopping.plan import LEAST_RISK_AVERSION, plan_for
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class OptimalStopping:
 
     limits: Limits
     moves: BarMoves = BAR_AVERAGES
-    risk_aversion: float = 0.01
+    risk_aversion: float = LEAST_RISK_AVERSION
     name: str = "no-forecast stopping"
 
     @torch.no_grad()
@@ -53,9 +52,3 @@ class OptimalStopping:
             schedule.append(child)
             remaining = remaining - child
         return torch.stack(schedule, dim=-1)
-
-
-@lru_cache(maxsize=16)
-def plan_for(limits: Limits, moves: BarMoves, risk_aversion: float) -> Plan:
-    """The plan under these limits, solved once."""
-    return solve_plan(limits, moves, risk_aversion)

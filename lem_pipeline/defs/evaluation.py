@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
+from lem_pipeline.defs.resources import bar_provenance
 from lem_pipeline.defs.training import model_key
 from lem_pipeline.failures import explained
 from lem_pipeline.settings import Settings, settings
@@ -114,9 +115,7 @@ def provenance(
     context: dg.AssetExecutionContext, chosen: Settings, warehouse: Warehouse, tracking: Tracking
 ) -> list[tuple[str, str]]:
     """Where the report's figures come from."""
-    from lem_pipeline.defs.resources import bar_source
-
-    rows = [(f"{a} bars", bar_source(a, chosen.market(a).bars).provenance) for a in ("crypto", "dow")]
+    rows = [(f"{name} bars", source) for name, source in bar_provenance(chosen).items()]
     rows.append(("Dow universe", dow_universe(chosen, warehouse)))
     client = tracking.client()
     for name in chosen.models:

@@ -101,18 +101,18 @@ def _write(warehouse: Warehouse, table: str, rows: pd.DataFrame) -> dg.Materiali
 def raw_tables() -> dg.Definitions:
     """Every raw table; revisions and fetched periods are written together with the bars they concern."""
     bars = [bars_asset(CRYPTO_HOURLY, "ccxt"), bars_asset(DOW_DAILY, "yfinance")]
-    revisions = dg.AssetSpec(
-        ["raw", "revisions"],
-        deps=[asset.key for asset in bars],
-        group_name="raw",
-        kinds={"duckdb"},
-        description="What sources said differently the second time: old value, new value, when it was seen.",
-    )
-    fetched = dg.AssetSpec(
-        ["raw", "fetched_periods"],
-        deps=[asset.key for asset in bars],
-        group_name="raw",
-        kinds={"duckdb"},
-        description="Which periods sources were asked for, when, and how many bars they answered.",
-    )
-    return dg.Definitions(assets=[*bars, revisions, fetched, sessions, members])
+    notes = {
+        "revisions": "What sources said differently the second time: old value, new value, when it was seen.",
+        "fetched_periods": "Which periods sources were asked for, when, and how many bars they answered.",
+    }
+    written_with_bars = [
+        dg.AssetSpec(
+            ["raw", name],
+            deps=[asset.key for asset in bars],
+            group_name="raw",
+            kinds={"duckdb"},
+            description=description,
+        )
+        for name, description in notes.items()
+    ]
+    return dg.Definitions(assets=[*bars, *written_with_bars, sessions, members])

@@ -3,6 +3,7 @@
 import dagster as dg
 import pandas as pd
 
+from lem_pipeline.defs.resources import bar_provenance
 from lem_pipeline.failures import explained
 from lem_pipeline.settings import settings
 from lem_pipeline.sql_assets import FOLLOW, SQL, asset_key
@@ -14,11 +15,10 @@ MOST_ROWS = 200  # of a table on an asset page
 @dg.asset_check(asset=["quality", "gap_ledger"], additional_deps=[asset_key("quality.completeness")])
 def every_fault_is_explained(warehouse: Warehouse) -> dg.AssetCheckResult:
     """No fault in the ledger casts doubt on the data; a warning, as windows leave doubtful bars out."""
-    from lem_pipeline.quality import headline, incomplete_months
+    from lem_pipeline.quality import as_image, headline, heat_map, incomplete_months
 
     with explained():
-        faults = warehouse.read((SQL / "queries/faults_by_kind.sql").read_text()).to_pandas()
-        completeness = warehouse.read("from quality.completeness order by all").to_pandas()
+        faults, completeness = _faults_and_completeness(warehouse)
     unexplained = int(faults["unexplained"].sum())
     return dg.AssetCheckResult(
         passed=not unexplained,
@@ -28,7 +28,7 @@ def every_fault_is_explained(warehouse: Warehouse) -> dg.AssetCheckResult:
             "unexplained_faults": unexplained,
             "faults_by_kind": _table(faults),
             "incomplete_months": _table(incomplete_months(completeness).head(MOST_ROWS)),
-            "completeness": _picture(completeness),
+            "completeness": _shown(as_image(heat_map(completeness))),
         },
     )
 
@@ -42,26 +42,30 @@ def every_fault_is_explained(warehouse: Warehouse) -> dg.AssetCheckResult:
 )
 def data_quality(warehouse: Warehouse) -> dg.MaterializeResult:
     """What is missing, doubtful or repaired, symbol by symbol and month by month: one self-contained HTML page."""
-    from lem_pipeline.defs.resources import bar_source
-    from lem_pipeline.quality import headline, quality_html
+    from lem_pipeline.quality import as_image, headline, heat_map, quality_html
 
     chosen = settings()
     with explained():
-        faults = warehouse.read((SQL / "queries/faults_by_kind.sql").read_text()).to_pandas()
-        completeness = warehouse.read("from quality.completeness order by all").to_pandas()
+        faults, completeness = _faults_and_completeness(warehouse)
         coverage = warehouse.read("from quality.dow_coverage order by year").to_pandas()
-    sources = [f"{a}: {bar_source(a, chosen.market(a).bars).provenance}" for a in ("crypto", "dow")]
-    page = quality_html(completeness, faults, coverage, sources, chosen.simulated)
+    sources = [f"{name}: {provenance}" for name, provenance in bar_provenance(chosen).items()]
+    picture = as_image(heat_map(completeness))
+    page = quality_html(completeness, picture, faults, coverage, sources, chosen.simulated)
     path = chosen.reports / "data_quality.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return dg.MaterializeResult(
         metadata={
             "headline": headline(completeness),
-            "completeness": _picture(completeness),
+            "completeness": _shown(picture),
             "report": dg.MetadataValue.path(path.resolve()),
         }
     )
+
+
+def _faults_and_completeness(warehouse: Warehouse) -> tuple[pd.DataFrame, pd.DataFrame]:
+    faults = warehouse.read((SQL / "queries/faults_by_kind.sql").read_text()).to_pandas()
+    return faults, warehouse.read("from quality.completeness order by all").to_pandas()
 
 
 def _table(rows: pd.DataFrame) -> dg.TableMetadataValue:
@@ -69,7 +73,5 @@ def _table(rows: pd.DataFrame) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(str(name)) for name in rows.columns]))
 
 
-def _picture(completeness: pd.DataFrame) -> dg.MarkdownMetadataValue:
-    from lem_pipeline.quality import as_image, heat_map
-
-    return dg.MetadataValue.md(f"![completeness by symbol and month]({as_image(heat_map(completeness))})")
+def _shown(picture: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![completeness by symbol and month]({picture})")

@@ -6,6 +6,7 @@ from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.settings import (
     ArchiveSource,
     CcxtSource,
+    Settings,
     SimulatedSource,
     Source,
     YFinanceSource,
@@ -18,6 +19,7 @@ from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.sources.yfinance import YFinanceBars
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
+from lem_pipeline.universe import ASSET_CLASSES
 
 
 def bar_source(asset_class: str, chosen: Source) -> BarSource:
@@ -37,6 +39,11 @@ def bar_source(asset_class: str, chosen: Source) -> BarSource:
             return YFinanceBars(api_url=chosen.api_url)
         case _:
             raise ConfigurationError(f"source {chosen.source} has no {asset_class} bars; choose another source for it")
+
+
+def bar_provenance(chosen: Settings) -> dict[str, str]:
+    """Where the bars of each asset class come from, for a reader of a report."""
+    return {name: bar_source(name, chosen.market(name).bars).provenance for name in ASSET_CLASSES}
 
 
 @dg.definitions

@@ -7,12 +7,13 @@ import torch
 from builders import FREE, GRID, HORIZON, random_market, rng
 from torch import Tensor
 
-from lem_models.baselines.optimal_stopping import OptimalStopping, plan_for
+from lem_models.baselines.optimal_stopping import OptimalStopping
 from lem_models.baselines.twap import Twap
 from lem_models.execution import finish, settle
 from lem_models.orders import SCENARIOS, Benchmark, Limits, MarketPath, OrderBatch, Side, Target
 from lem_models.simulation import random_walks
 from lem_models.stopping.gaps import BAR_AVERAGES, POINT_PRICES, BarMoves
+from lem_models.stopping.plan import plan_for
 
 SIGMA = 1e-3  # so small that the convexity of notional orders cannot be seen
 PATHS = 8_000

@@ -7,7 +7,7 @@ from builders import FEATURES, FREE, GRID, HORIZON, LOOKBACK, random_market, ran
 from lem_models.baselines.optimal_stopping import OptimalStopping
 from lem_models.config import LEMConfig
 from lem_models.execution import gap_to_benchmark, settle
-from lem_models.heads import AllocationHeads
+from lem_models.heads import AllocationHeads, base_shares
 from lem_models.lem import LEM
 from lem_models.orders import LOT, Limits
 from lem_models.priors import CurvePrior, StoppingPrior
@@ -54,8 +54,9 @@ def test_the_plan_is_kept_with_the_weights():
 def test_a_prior_answers_in_finite_logits_whatever_remains(prior):
     market = random_market(6)
     gap = gap_to_benchmark(market, GRID)
+    course = 1 - (1 - base_shares(market, GRID)).cumprod(-1)
     for step in range(HORIZON):
         for fraction in (0.0, LOT, 0.3, 1.0):
             remaining = torch.full((6, *GRID.shape), fraction)
-            for answer in prior(step, remaining, gap[..., step], market):
+            for answer in prior(step, remaining, gap[..., step], course[..., step]):
                 assert torch.isfinite(answer).all()

@@ -15,7 +15,7 @@ from warehouses import build, daily, hourly, read
 
 from lem_pipeline.defs.quality import every_fault_is_explained
 from lem_pipeline.pages import SIMULATED_BANNER
-from lem_pipeline.quality import headline, heat_map, incomplete_months, quality_html
+from lem_pipeline.quality import as_image, headline, heat_map, incomplete_months, quality_html
 from lem_pipeline.sql_assets import DAILY, SQL
 from lem_pipeline.storage import Warehouse
 
@@ -38,7 +38,7 @@ def completeness(warehouse) -> pd.DataFrame:
 def page(warehouse: Warehouse, completeness: pd.DataFrame, simulated: bool = False) -> str:
     faults = read(warehouse, (SQL / "queries/faults_by_kind.sql").read_text())
     coverage = read(warehouse, "from quality.dow_coverage order by year")
-    return quality_html(completeness, faults, coverage, ["crypto: a test"], simulated)
+    return quality_html(completeness, as_image(heat_map(completeness)), faults, coverage, ["crypto: a test"], simulated)
 
 
 def test_the_headline_says_what_is_stored_of_what_must_exist(completeness):
