@@ -13,9 +13,7 @@ from lem_models.heads import AllocationHeads, Decisions
 from lem_models.layers.gating import GRN, Gate
 from lem_models.layers.tkan import TKAN
 from lem_models.layers.variable_selection import VariableSelection
-from lem_models.orders import Limits, OrderBatch, OrderGrid
-
-FEATURE_LIMIT = 8.0  # features are scale-free; beyond this a bad tick says no more than a large move
+from lem_models.orders import FEATURE_LIMIT, Limits, OrderBatch, OrderGrid
 
 
 class CausalAttention(nn.Module):

@@ -16,6 +16,9 @@ Child orders are whole numbers of lots. A float32 holds every multiple of ``LOT`
 add up to exactly one in whatever order they are summed.
 """
 
+FEATURE_LIMIT = 8.0
+"""Features are scale-free; beyond this a bad tick says no more than a large move."""
+
 
 class Side(Enum):
     """Which way the parent order trades; the value is the sign of every cost formula."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from builders import (
+    FEATURES,
     FREE,
     GRID,
     HORIZON,
@@ -13,12 +14,16 @@ from builders import (
     assert_blind_to_the_future,
     overwritten_from,
     random_orders,
+    rng,
     tiny_lem,
 )
 from torch import Tensor
 
 from lem_models.baselines import Strategy
+from lem_models.baselines.buyback import BuybackHeuristic
+from lem_models.baselines.dynamic_vwap import DynamicVwap
 from lem_models.baselines.optimal_stopping import OptimalStopping
+from lem_models.baselines.static_linear import StaticLinear
 from lem_models.baselines.twap import Twap
 from lem_models.baselines.volume_curve import VolumeCurve
 from lem_models.execution import settle
@@ -31,11 +36,18 @@ MODELS: dict[str, tuple[Strategy, Limits]] = {
     "LEM with independent heads": (tiny_lem(independent_heads=True), FREE),
     "LEM under limits": (tiny_lem(seed=0, floor=CAPPED.floor, cap=CAPPED.cap), CAPPED),
 }
+LINEAR = torch.randn(len(FEATURES), HORIZON, generator=rng(5)), torch.randn(HORIZON, generator=rng(6))
 BASELINES: dict[str, tuple[Strategy, Limits]] = {
     "TWAP": (Twap(FREE), FREE),
     "TWAP under limits": (Twap(CAPPED), CAPPED),
     "volume curve": (VolumeCurve(FREE), FREE),
     "volume curve under limits": (VolumeCurve(CAPPED), CAPPED),
+    "dynamic VWAP": (DynamicVwap(FREE, 1, persistence=0.9, gain=0.5), FREE),
+    "dynamic VWAP under limits": (DynamicVwap(CAPPED, 1, persistence=0.9, gain=0.5), CAPPED),
+    "static linear": (StaticLinear(FREE, *LINEAR), FREE),
+    "static linear under limits": (StaticLinear(CAPPED, *LINEAR), CAPPED),
+    "buyback heuristic": (BuybackHeuristic(FREE), FREE),
+    "buyback heuristic under limits": (BuybackHeuristic(CAPPED), CAPPED),
     "no-forecast stopping": (OptimalStopping(FREE), FREE),
     "no-forecast stopping under limits": (OptimalStopping(CAPPED), CAPPED),
 }
@@ -141,7 +153,8 @@ def test_asking_twice_gives_the_same_schedule_and_leaves_the_orders_alone(strate
 
 def test_every_strategy_has_a_name_of_its_own_kind():
     names = {strategy.name for strategy, _ in STRATEGIES.values()}
-    assert names == {"LEM", "TWAP", "volume curve", "no-forecast stopping"}
+    fixed = {"TWAP", "volume curve", "dynamic VWAP", "static linear"}
+    assert names == {"LEM", "buyback heuristic", "no-forecast stopping"} | fixed
 
 
 # --- causality ----------------------------------------------------------------------------------------------------
