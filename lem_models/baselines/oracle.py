@@ -14,8 +14,8 @@ class Oracle:
     """Knows every price and volume to come. It breaks the first rule of this package on purpose.
 
     Of all completion bars the best: until then it trades the floor in every bar, all it can in the bars that turn out
-    cheapest (dearest, for a seller), and at least a lot in the last. No schedule under the same limits scores better against the
-    realised window, but for the price of that lot.
+    cheapest (dearest, for a seller), and at least a lot in the last. No schedule under the same limits scores better
+    against the realised window, but for the price of that lot.
     """
 
     limits: Limits
