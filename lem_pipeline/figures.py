@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from lem_pipeline.report_tables import (
     MODEL_STRATEGY,
     ORACLE,
+    SHUFFLED,
     STOPPING_STRATEGY,
     estimate,
     headline_orders,
@@ -91,14 +92,13 @@ def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
 
 
 def edge_figure(edges: pd.DataFrame) -> go.Figure:
-    """What one model gains over each other strategy, headline orders, by minimum duration; with 95 % intervals."""
+    """What one model's features and forecasts earn, headline orders, by minimum duration; with 95 % intervals."""
     orders = headline_orders(edges)
-    orders = orders[orders["baseline"] != ORACLE]
-    names = sorted(set(orders["baseline"]), key=lambda name: (name != STOPPING_STRATEGY, name))
-    figure = _figure("minimum duration, bars", "gain of the model over it, bps", 420)
+    names = [name for name in (STOPPING_STRATEGY, SHUFFLED) if name in set(orders["baseline"])]
+    figure = _figure("minimum duration, bars", "gain of the model over it, bps")
     for position, (name, colour) in enumerate(strategy_colours(names).items()):
         rows = orders[orders["baseline"] == name].sort_values("minimum_duration")
-        nudge = 0.08 * (position - (len(names) - 1) / 2)
+        nudge = 0.12 * (position - (len(names) - 1) / 2)
         figure.add_scatter(
             name=name,
             x=rows["minimum_duration"] + nudge,

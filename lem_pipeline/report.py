@@ -40,43 +40,38 @@ def _model_verdict(improvements: pd.DataFrame, edges: pd.DataFrame, spread: pd.S
     if not durations:
         return f"{model}: no orders of the model for a fixed quantity against VWAP, hence no verdict."
     clauses = [
-        f"at {'the fixed' if m == horizon else 'minimum'} duration {m} it "
-        + (f"{_finding(over_stopping[m])}{_risk(spread, model, m)}, and " if m in over_stopping else "")
-        + _against_vwap(learned[m])
+        f"at {'the fixed' if m == horizon else 'minimum'} duration {m} an order gains {_on_vwap(learned[m])}"
+        + (f", and {_finding(over_stopping[m])}{_risk(spread, model, m)}" if m in over_stopping else "")
         for m in durations
     ]
-    windows = learned[durations[0]]["order_windows"]
-    return f"{model}, on {windows:,} order windows: {'; '.join(clauses)}."
+    return f"{model}: {'; '.join(clauses)}."
+
+
+def _on_vwap(learned: Row) -> str:
+    """The gain, and whether the 95 % interval allows to call it one."""
+    found = f"{report_tables.with_interval(learned)} bps on VWAP"
+    if math.isnan(learned["low_bps"]):
+        return f"{found} (too few days for an interval)"
+    return found if learned["low_bps"] > 0 or learned["high_bps"] < 0 else f"nothing measurable ({found})"
 
 
 def _finding(edge: Row) -> str:
     """Better, worse or neither, by whether the 95 % interval of the paired difference excludes zero."""
-    found = f"{report_tables.with_interval(edge)} bps per order, paired"
+    found = f"{report_tables.with_interval(edge)} bps, paired"
     if math.isnan(edge["low_bps"]):
-        return f"cannot be told from stopping without any forecast ({found}: too few days for an interval)"
+        return f"the model cannot be told from stopping without any forecast ({found})"
     if edge["low_bps"] > 0:
-        return f"is better than stopping without any forecast ({found})"
+        return f"the model is better than stopping without any forecast ({found})"
     if edge["high_bps"] < 0:
-        return f"is worse than stopping without any forecast ({found})"
+        return f"the model is worse than stopping without any forecast ({found})"
     seen = f"; {edge['minimum_detectable_bps']:.2f} would have been seen"
-    return f"is not measurably different from stopping without any forecast ({found}{seen})"
+    return f"the model is not measurably different from stopping without any forecast ({found}{seen})"
 
 
 def _risk(spread: pd.Series, model: str, duration: int) -> str:
     """How the risk of a single order compares with that of the strategy it is paired with."""
     own, other = (spread.get((model, s, duration), math.nan) for s in (MODEL_STRATEGY, STOPPING_STRATEGY))
     return f" at a standard deviation of one order of {own:.1f} against {other:.1f} bps"
-
-
-def _against_vwap(learned: Row) -> str:
-    found = f"{report_tables.with_interval(learned)} bps"
-    if math.isnan(learned["low_bps"]):
-        return f"cannot be told from VWAP ({found})"
-    if learned["low_bps"] > 0:
-        return f"improves on VWAP by {found}"
-    if learned["high_bps"] < 0:
-        return f"does not improve on VWAP ({found})"
-    return f"does not measurably improve on VWAP ({found})"
 
 
 def headline_markdown(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame, simulated: bool) -> str:

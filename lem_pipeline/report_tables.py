@@ -11,6 +11,7 @@ from lem_pipeline.yardsticks import Slippage, published_for
 
 MODEL_STRATEGY = "LEM"
 TWAP_STRATEGY = "TWAP"
+SHUFFLED = "LEM, features shuffled"
 ORACLE = "oracle (sees the future)"
 STOPPING_STRATEGY = "no-forecast stopping"
 NORMAL_95 = 1.96
@@ -136,9 +137,8 @@ def _headline_rows(improvements: pd.DataFrame, edges: pd.DataFrame, model: str, 
             "LEM over no-forecast stopping, bps": with_interval(edge),
             "detectable, bps": f"{edge['minimum_detectable_bps']:.2f}",
             "LEM over TWAP, bps": with_interval(over_twap.get(duration, _UNKNOWN)),
-            "LEM on VWAP, bps": with_interval(learned[duration]),
             "LEM on VWAP, σ": with_interval(learned[duration], "sigma", 3),
-            "std of one order, LEM / stopping / TWAP, bps": " / ".join(
+            "std of one order: LEM / stopping / TWAP": " / ".join(
                 f"{spread.get((model, s, duration), math.nan):.1f}"
                 for s in (MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY)
             ),

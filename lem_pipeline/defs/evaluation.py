@@ -48,7 +48,7 @@ UI_COLUMNS = {  # of the headline table, short enough for an asset page
     "minimum duration": "duration",
     "LEM over no-forecast stopping, bps": "LEM over stopping, bps",
     "detectable, bps": "detectable, bps",
-    "LEM on VWAP, bps": "LEM on VWAP, bps",
+    "LEM over TWAP, bps": "LEM over TWAP, bps",
     "order windows": "windows",
 }
 UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
