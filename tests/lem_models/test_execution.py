@@ -13,13 +13,11 @@ from lem_models.execution import (
     RunningMarket,
     benchmark_on_finish,
     expected_slippage,
-    feasible_bounds,
     finish,
-    follow,
     settle,
     slippage_bps,
-    whole_lots,
 )
+from lem_models.fills import feasible_bounds, follow, whole_lots
 from lem_models.orders import LOT, SCENARIOS, Benchmark, Limits, MarketPath, Scenario, Target
 
 EVERY_LIMIT = pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS.keys())
