@@ -208,9 +208,7 @@ class OrderSize:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.participation_cap <= 1.0:
-            raise ValueError(
-                f"participation_cap is {self.participation_cap}; it is a fraction of a bar's volume in (0, 1]"
-            )
+            raise ValueError(f"participation_cap is {self.participation_cap}; it is a part of a bar's volume in (0, 1]")
         sound = self.quantity.isfinite() & (self.quantity >= 0)
         if not sound.all():
             raise ValueError(f"quantity holds {self.quantity[~sound][0]:g}; an order trades a finite number of units")
