@@ -49,11 +49,12 @@ def test_without_a_trial_orders_are_small_and_cost_nothing():
 
 
 def test_a_trial_without_a_participation_cap_charges_the_same_schedules():
-    batch = evaluated(Trial(0.25, None, CostModel(bars_per_day=24)))
+    twice_the_daily_volume = Trial(2.0, None, CostModel(bars_per_day=24))
+    batch = evaluated(twice_the_daily_volume)
     for name, values in vars(evaluated(None).results).items():
         assert torch.equal(getattr(batch.results, name), values), name
     assert batch.costs is not None
-    impact = 1e4 * 0.01 * 24**0.5 * (0.25 / HORIZON) ** 0.5
+    impact = 1e4 * 0.01 * 24**0.5 * (2 / HORIZON) ** 0.5
     assert batch.costs.impact_bps[:, ~GRID.is_notional[:, 0, 0]].allclose(torch.tensor(impact), rtol=1e-4)
 
 
