@@ -89,7 +89,4 @@ class LEM(nn.Module):
             FloatingPointError: The network overflows on these orders.
         """
         self.eval()
-        decisions: Decisions = self(orders)
-        if not (torch.isfinite(decisions.path).all() and torch.isfinite(decisions.finish_probability).all()):
-            raise FloatingPointError("the network overflows on these orders; check its weights and its inputs")
-        return decisions.schedule()
+        return self.allocate.schedule(self.context(orders.features), orders.market, orders.size)

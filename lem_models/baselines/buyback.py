@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lem_models.execution import feasible_bounds, gap_to_benchmark, whole_lots
+from lem_models.execution import gap_to_benchmark
+from lem_models.fills import OpenOrder, execute, feasible_bounds, whole_lots
 from lem_models.orders import Limits, OrderBatch, OrderGrid
 
 
@@ -26,14 +27,12 @@ class BuybackHeuristic:
         market, horizon = orders.market, self.limits.horizon
         grid = OrderGrid(horizon)
         gap = gap_to_benchmark(market, grid)
-        traded = (market.volume > 0)[:, None, None]
         minimum = grid.minimum_duration.to(market.price.device)
-        remaining = market.price.new_ones(len(market), *grid.shape)
-        schedule = []
-        for step in range(horizon):
-            lo, hi = feasible_bounds(remaining, horizon - step, self.limits)
+
+        def decide(step: int, order: OpenOrder) -> Tensor:
+            lo, hi = feasible_bounds(order.remaining, horizon - step, self.limits)
             bars = torch.where(gap[..., step] > 0, (minimum - step).clamp_min(1), horizon - step)
-            child = torch.where(traded[..., step], whole_lots(remaining / bars, lo, hi), 0.0)
-            schedule.append(child)
-            remaining = remaining - child
-        return torch.stack(schedule, dim=-1)
+            return whole_lots(order.remaining / bars, lo, hi)
+
+        start = OpenOrder.untouched(market.price.new_empty(len(market), *grid.shape))
+        return execute(decide, start, market, orders.size)

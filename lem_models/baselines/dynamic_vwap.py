@@ -5,8 +5,9 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from lem_models.execution import feasible_bounds, whole_lots
+from lem_models.fills import OpenOrder, execute, feasible_bounds, whole_lots
 from lem_models.orders import FEATURE_LIMIT, Limits, OrderBatch, OrderGrid
 
 VOLUME_SURPRISE = "volume_surprise"
@@ -71,20 +72,19 @@ class DynamicVwap:
         grid = OrderGrid(horizon)
         surprise = orders.features[..., self.column].double().clamp(-FEATURE_LIMIT, FEATURE_LIMIT)
         level = filtered(surprise, self.persistence, self.gain)[:, -horizon:]
-        before = market.volume.double().cumsum(1) - market.volume
-        remaining = market.price.new_ones(len(market))
-        schedule = []
-        for step in range(horizon):
+        # Shifted, not subtracted: the difference of two sums would still know the bar in its last digits.
+        before = F.pad(market.volume.double().cumsum(1)[:, :-1], (1, 0))
+
+        def decide(step: int, order: OpenOrder) -> Tensor:
             ahead = torch.arange(1, horizon - step + 1, device=level.device)
             forecast = market.expected_volume[:, step:] * torch.exp(level[:, step, None] * self.persistence**ahead)
             total = before[:, step] + forecast.sum(1)
             course = (before[:, step] + forecast[:, 0]) / torch.where(total > 0, total, 1.0)
-            lo, hi = feasible_bounds(remaining, horizon - step, self.limits)
-            child = whole_lots(course.to(remaining) - (1 - remaining), lo, hi)
-            child = torch.where(market.volume[:, step] > 0, child, 0.0)
-            schedule.append(child)
-            remaining = remaining - child
-        return torch.stack(schedule, dim=-1)[:, None, None].expand(-1, *grid.shape, -1)
+            lo, hi = feasible_bounds(order.remaining, horizon - step, self.limits)
+            return whole_lots(course.to(lo)[:, None, None] - (1 - order.remaining), lo, hi)
+
+        start = OpenOrder.untouched(market.price.new_empty(len(market), *grid.shape))
+        return execute(decide, start, market, orders.size)
 
 
 def filtered(surprise: Tensor, persistence: Tensor | float, gain: Tensor | float) -> Tensor:

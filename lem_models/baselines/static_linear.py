@@ -6,7 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lem_models.execution import RunningMarket, follow
+from lem_models.execution import RunningMarket
+from lem_models.fills import follow
 from lem_models.orders import FEATURE_LIMIT, Limits, OrderBatch, OrderGrid
 
 _RIDGE = 1e-3  # in logits squared, beside squared slippage over its own mean
@@ -64,8 +65,8 @@ class StaticLinear:
         logits = _seasonal_curve(orders) + _known_at_arrival(orders) @ self.weight + self.bias
         shares = torch.softmax(logits, dim=1)
         of_remaining = shares / shares.flip(-1).cumsum(-1).flip(-1)
-        grid = OrderGrid(self.limits.horizon)
-        return follow(of_remaining[:, None, None].expand(-1, *grid.shape, -1), orders.market, self.limits)
+        desired = of_remaining[:, None, None].expand(-1, *OrderGrid(self.limits.horizon).shape, -1)
+        return follow(desired, orders.market, self.limits, orders.size)
 
 
 def _known_at_arrival(orders: OrderBatch) -> Tensor:

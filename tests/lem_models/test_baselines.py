@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from builders import FREE, GRID, HORIZON, LIMITS, LOOKBACK, random_market, random_orders, rng, tiny_lem
+from builders import FREE, GRID, HORIZON, LIMITS, LOOKBACK, random_market, random_orders, random_size, rng, tiny_lem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -16,7 +16,8 @@ from lem_models.baselines.oracle import Oracle
 from lem_models.baselines.shuffled import ShuffledFeatures
 from lem_models.baselines.static_linear import StaticLinear
 from lem_models.baselines.volume_curve import VolumeCurve
-from lem_models.execution import follow, settle
+from lem_models.execution import settle
+from lem_models.fills import capacity, follow
 from lem_models.orders import MarketPath, OrderBatch
 from lem_models.simulation import random_walks
 
@@ -158,6 +159,14 @@ def test_the_oracle_keeps_to_its_limits(limits, untraded):
         remaining = 1 - (schedule.cumsum(-1) - schedule)
         assert torch.equal(schedule.sum(-1), torch.ones(50, *GRID.shape))
         assert (schedule >= remaining.clamp_max(limits.floor_in_lots)).all()
+
+
+def test_the_oracle_takes_no_more_than_a_bar_can_and_fills_all_it_may():
+    orders = random_orders(60, untraded=0.1)
+    sized = replace(orders, size=random_size(orders.market, seed=9))
+    schedule, taken = Oracle(FREE).schedule(sized), capacity(sized.market, sized.size)
+    assert (schedule <= taken).all()
+    assert torch.equal(schedule.sum(-1), taken.double().sum(-1).clamp_max(1).float().expand_as(schedule[..., 0]))
 
 
 # --- shuffled features --------------------------------------------------------------------------------------------
