@@ -139,3 +139,18 @@ def test_the_market_holds_every_bar_of_both_asset_classes(tmp_path):
 def test_a_market_without_one_of_the_asset_classes_holds_the_other(tmp_path):
     market = read(build(tmp_path, dow=daily(20)), "from bars.market_bars")
     assert set(market["asset_class"]) == {"dow"}
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e15])
+def test_the_average_price_does_not_depend_on_how_small_or_large_the_volume_is(tmp_path, unit):
+    bars = hourly(50, ["BTC/USDT"])
+    prices = []
+    for name, factor in (("one", 1.0), ("other", unit)):
+        (tmp_path / name).mkdir()
+        changed = bars.assign(
+            **{column: bars[column] * factor for column in ("volume", "notional", "taker_buy_volume")}
+        )
+        table = staged(tmp_path / name, crypto=changed)
+        assert not table["price_is_proxy"].any()
+        prices.append(table["price"])
+    np.testing.assert_allclose(*prices, rtol=1e-12)
