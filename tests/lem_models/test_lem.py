@@ -1,4 +1,6 @@
+import math
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from builders import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lem_models.config import LEMConfig
 from lem_models.execution import settle
@@ -112,18 +115,54 @@ def test_attention_is_blind_to_later_bars():
         assert not torch.allclose(changed[:, step], answer[:, step])
 
 
-def test_attention_equals_a_plain_softmax_over_the_bars_so_far():
-    torch.manual_seed(0)
-    attention = CausalAttention(6, heads=2).double()
-    x = torch.randn(1, 5, 6, dtype=torch.float64, generator=rng(0))
-    q, k, v = attention.qkv(x)[0].split(6, dim=-1)
-    for t in range(5):
+def plain_attention(attention: CausalAttention, x: list[list[float]]) -> list[list[float]]:
+    """One sequence, one scalar at a time: a softmax of q · k / √width over the bars so far, head by head."""
+    w = {name: value.tolist() for name, value in attention.named_parameters()}
+    width = len(x[0])
+    size = width // attention.heads
+
+    def affine(name: str, row: int, values: list[float]) -> float:
+        return w[f"{name}.bias"][row] + sum(w[f"{name}.weight"][row][i] * values[i] for i in range(width))
+
+    q, k, v = ([[affine("qkv", part * width + d, bar) for d in range(width)] for bar in x] for part in range(3))
+    outputs = []
+    for t in range(len(x)):
         mixed = []
-        for head in (slice(0, 3), slice(3, 6)):
-            scores = torch.stack([q[t, head] @ k[past, head] / 3**0.5 for past in range(t + 1)])
-            weights = scores.exp() / scores.exp().sum()
-            mixed.append(sum(weights[past] * v[past, head] for past in range(t + 1)))
-        assert torch.allclose(attention(x)[0, t], attention.out(torch.cat(mixed)), atol=1e-12)
+        for d in range(width):
+            head = range(d // size * size, d // size * size + size)
+            scores = [math.exp(sum(q[t][i] * k[past][i] for i in head) / math.sqrt(size)) for past in range(t + 1)]
+            mixed.append(sum(scores[past] * v[past][d] for past in range(t + 1)) / sum(scores))
+        outputs.append([affine("out", d, mixed) for d in range(width)])
+    return outputs
+
+
+def lively_attention(width: int, heads: int) -> CausalAttention:
+    torch.manual_seed(0)
+    attention = CausalAttention(width, heads).double()
+    with torch.no_grad():
+        for weight in attention.parameters():
+            weight.normal_()
+    return attention
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3])
+def test_attention_equals_its_equations_bar_by_bar(heads):
+    attention = lively_attention(6, heads)
+    x = torch.randn(2, 5, 6, dtype=torch.float64, generator=rng(0))
+    for sequence, answer in zip(x.tolist(), attention(x).tolist(), strict=True):
+        for bar, expected in zip(answer, plain_attention(attention, sequence), strict=True):
+            assert bar == pytest.approx(expected, abs=1e-10)
+
+
+def test_the_gradients_of_attention_are_those_of_finite_differences():
+    attention = lively_attention(4, heads=2)
+    names, weights = zip(*attention.named_parameters(), strict=True)
+
+    def answer(x: Tensor, *values: Tensor) -> Tensor:
+        return torch.func.functional_call(attention, dict(zip(names, values, strict=True)), (x,))
+
+    x = torch.randn(2, 3, 4, dtype=torch.float64, generator=rng(1), requires_grad=True)
+    assert torch.autograd.gradcheck(answer, (x, *weights))
 
 
 @pytest.mark.parametrize("step", range(HORIZON))
@@ -136,30 +175,62 @@ def test_the_context_of_a_bar_is_blind_to_what_becomes_known_later(step):
     assert (context[:, step + 1 :] != other[:, step + 1 :]).any(-1).all()
 
 
-@HEADS
+EVERY_KIND = pytest.mark.parametrize(
+    ("prior", "independent_heads"), list(product(["stopping", "curve"], [False, True])), ids=str
+)
+# Of each column, how many bars of the horizon are known when bar t is decided, beyond those before it.
+KNOWN_AHEAD = {"price": 0, "close": 0, "volume": 0, "volatility": 1}
+
+
+@EVERY_KIND
 @pytest.mark.parametrize("cap", [1.0, 0.15])
-def test_decisions_have_no_gradient_from_later_feature_rows_or_prices(independent_heads, cap):
-    model = tiny_lem(independent_heads=independent_heads, cap=cap)
-    orders = random_orders(4)
-    orders.features.requires_grad_()
-    orders.market.price.requires_grad_()
-    decisions = model(orders)
-    seen_somewhere = False
+def test_no_gradient_flows_into_a_decision_from_its_own_bar_or_later_ones(prior, independent_heads, cap):
+    model, orders = tiny_lem(seed=2, prior=prior, independent_heads=independent_heads, cap=cap), random_orders(3)
+    columns = {name: getattr(orders.market, name).clone().requires_grad_() for name in KNOWN_AHEAD}
+    features = orders.features.clone().requires_grad_()
+    decisions = model(OrderBatch(features, replace(orders.market, **columns)))
+    seen = set()
     for step in range(HORIZON):
-        for decided in (decisions.path, decisions.finish_probability):
-            if not decided[..., step].requires_grad:
-                continue
-            features, price = torch.autograd.grad(
-                decided[..., step].sum(),
-                (orders.features, orders.market.price),
-                retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            assert (features[:, LOOKBACK + step :] == 0).all()
-            assert (price[:, step:] == 0).all()
-            seen_somewhere |= bool((features[:, LOOKBACK + step - 1] != 0).any())
-    assert seen_somewhere, "no decision depends on the feature row of its own bar"
+        decided = decisions.path[..., step].sum() + decisions.finish_probability[..., step].sum()
+        inputs = [features, *columns.values()]
+        by_feature, *by_market = torch.autograd.grad(
+            decided, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        own_row = LOOKBACK - 1 + step  # known before the bar
+        assert (by_feature[:, own_row + 1 :] == 0).all()
+        seen |= {"row of its own bar"} if (by_feature[:, own_row] != 0).any() else set()
+        for (name, ahead), gradient in zip(KNOWN_AHEAD.items(), by_market, strict=True):
+            assert (gradient[:, step + ahead :] == 0).all(), name
+            seen |= {name} if (gradient != 0).any() else set()
+    # A base curve looks at no price, and the state of an order is observed without a gradient.
+    assert seen == {"row of its own bar", *(KNOWN_AHEAD if prior == "stopping" else ())}
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("column", ["features", *KNOWN_AHEAD])
+def test_a_decision_is_blind_to_each_column_of_its_own_bar_and_later_ones(prior, independent_heads, column):
+    """What gradients cannot tell of a state without one: another value of one bar in one column, bar by bar."""
+    model, orders = tiny_lem(seed=2, prior=prior, independent_heads=independent_heads), random_orders(4)
+    features = orders.features.repeat(HORIZON, 1, 1)  # all orders once for each bar that is changed
+    market = MarketPath(**{name: torch.cat([value] * HORIZON) for name, value in vars(orders.market).items()})
+    changed = torch.eye(HORIZON, dtype=torch.bool).repeat_interleave(4, dim=0)
+    if column == "features":
+        row_after = torch.zeros(features.shape[:2], dtype=torch.bool)  # it tells of the bar
+        row_after[:, LOOKBACK:] = changed[:, :-1]
+        other = OrderBatch(features + row_after[..., None], market)
+    else:
+        values = getattr(market, column)
+        other = OrderBatch(features, replace(market, **{column: torch.where(changed, 1.01 * values, values)}))
+    with torch.no_grad():
+        one, two = model(OrderBatch(features, market)), model(other)
+    moved = ((one.path != two.path) | (one.finish_probability != two.finish_probability)).flatten(1, 2).any(1)
+    moved = moved.view(HORIZON, 4, HORIZON).any(1)  # (bar changed, bar decided)
+    ahead = KNOWN_AHEAD.get(column, 0)
+    for bar in range(HORIZON):
+        first = bar + 1 - ahead
+        assert not moved[bar, :first].any(), f"a decision sees the {column} of bar {bar + 1} too early"
+        # Before the first bar every gap is zero, in whatever unit.
+        assert bar >= HORIZON - 2 or moved[bar, first:].any() or (column, bar) == ("volatility", 0)
 
 
 # --- size and settings --------------------------------------------------------------------------------------------
@@ -231,19 +302,3 @@ def test_one_optimizer_step_moves_every_weight_and_no_two_minimum_durations_stay
         for one in range(HORIZON):
             for other in range(one):
                 assert not torch.equal(values[:, :, one], values[:, :, other]), (one + 1, other + 1)
-
-
-@pytest.mark.parametrize("prior", ["stopping", "curve"])
-def test_no_gradient_flows_into_a_decision_from_its_own_bar_or_later_ones(prior):
-    model, orders = tiny_lem(seed=2, prior=prior), random_orders(3)
-    market = orders.market
-    ahead = {name: getattr(market, name).clone().requires_grad_() for name in ("price", "close", "volume")}
-    features = orders.features.clone().requires_grad_()
-    decisions = model(OrderBatch(features, MarketPath(**{**vars(market), **ahead})))
-    for step in range(HORIZON):
-        decided = decisions.path[..., step].sum() + decisions.finish_probability[..., step].sum()
-        inputs = [features, *ahead.values()]
-        by_feature, *by_market = torch.autograd.grad(decided, inputs, retain_graph=True, allow_unused=True)
-        assert (by_feature[:, LOOKBACK + step :] == 0).all()  # row LOOKBACK − 1 + step is known before the bar
-        assert (by_feature[:, : LOOKBACK + step] != 0).any() or step == HORIZON - 1
-        assert all(gradient is None or (gradient[:, step:] == 0).all() for gradient in by_market)

@@ -2,7 +2,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from builders import FREE, GRID, HORIZON, LIMITS, heads_that_answer, no_context, random_market, rng
+from builders import (
+    FREE,
+    GRID,
+    HORIZON,
+    LIMITS,
+    heads_that_answer,
+    no_context,
+    random_market,
+    random_orders,
+    rng,
+    tiny_lem,
+)
 
 from lem_models.execution import expected_slippage, settle
 from lem_models.heads import Decisions
@@ -64,6 +75,42 @@ def test_nothing_after_a_certain_completion_enters_the_loss():
     after, _ = expected_slippage(decisions.path, decisions.finish_probability, market, GRID)
     assert torch.equal(mean[..., :5], after[..., :5])
     assert not torch.equal(mean[..., 5:], after[..., 5:])
+
+
+@pytest.mark.parametrize("objective", [mean_dispersion, stop_and_hedge, paper_objective])
+def test_nothing_after_a_certain_completion_teaches_an_order_anything(objective):
+    """Neither a later price nor a later volume, whatever is minimised: not half of it, and no part."""
+    market = random_market(30, seed=2)
+    finish = torch.where(torch.arange(HORIZON) >= 4, 1000.0, -1000.0)
+    decisions = heads_that_answer(torch.tensor(0.0), finish)(no_context(market), market)
+    later = torch.arange(HORIZON) >= 5
+    wild = replace(
+        market,
+        price=torch.where(later, 3 * market.price, market.price),
+        volume=torch.where(later, 1000 * market.volume, market.volume),
+    )
+    lessons = []
+    for each in (market, wild):
+        leaves = [values.detach().requires_grad_() for values in (decisions.path, decisions.finish_probability)]
+        objective(Decisions(*leaves), each, GRID, 0.1).backward()
+        # What would have happened had it not finished is a lesson of its own, on the probability of that bar.
+        lessons.append((leaves[0].grad[:, :, :5], leaves[1].grad[:, :, :5, :4]))
+    for one, other in zip(*lessons, strict=True):
+        assert torch.equal(one, other)
+    assert (lessons[0][0][..., 5:] == 0).all()
+    assert (lessons[0][1] != 0).any()
+
+
+@pytest.mark.parametrize("objective", [mean_dispersion, stop_and_hedge, paper_objective])
+@pytest.mark.parametrize("prior", ["stopping", "curve"])
+def test_a_window_without_any_trade_neither_spoils_a_loss_nor_a_gradient(objective, prior):
+    model, orders = tiny_lem(prior=prior), random_orders(8)
+    orders.market.volume[3] = 0
+    orders.market.price[3] = 0
+    loss = objective(model(orders), orders.market, GRID, 0.1)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.grad is not None)
 
 
 def test_cost_is_counted_in_volatilities_of_one_bar():

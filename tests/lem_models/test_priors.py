@@ -60,3 +60,50 @@ def test_a_prior_answers_in_finite_logits_whatever_remains(prior):
             remaining = torch.full((6, *GRID.shape), fraction)
             for answer in prior(step, remaining, gap[..., step], course[..., step]):
                 assert torch.isfinite(answer).all()
+
+
+# --- every bar and every minimum duration is within reach ---------------------------------------------------------
+
+
+def untrained(prior: str) -> LEM:
+    torch.manual_seed(0)
+    sizes = {"lookback": 4, "width": 8, "embedding": 4, "memory_width": 8, "head_width": 8}
+    return LEM(LEMConfig(WALK_FEATURES, **sizes, prior=prior))
+
+
+def test_an_untrained_order_may_learn_to_finish_in_every_bar_from_its_minimum_duration_on():
+    orders = walk_orders(WalkLaw(bar_averages=True), 50, 4, HORIZON, 0.01, torch.Generator().manual_seed(2))
+    probability = untrained("curve")(orders).finish_probability
+    bar = torch.arange(1, HORIZON + 1)
+    for minimum in range(1, HORIZON + 1):
+        of_duration = probability[:, :, minimum - 1]
+        assert (of_duration[..., bar >= minimum] > 0.02).all()  # a chance, and a gradient of that size
+        assert (of_duration[..., bar < minimum] < 1e-6).all()
+
+
+def test_untrained_orders_finish_early_and_no_two_minimum_durations_alike():
+    """But for the first bar: before it the gap is zero, and waiting costs nothing in a market without drift."""
+    orders = walk_orders(WalkLaw(bar_averages=True), 500, 4, HORIZON, 0.01, torch.Generator().manual_seed(2))
+    schedule = untrained("stopping").schedule(orders)
+    completion = settle(schedule, orders.market, GRID).completion_bar
+    for minimum in range(2, HORIZON + 1):
+        assert (completion[:, :, minimum - 1] == minimum).any(0).all(), minimum
+        for other in range(2, minimum):
+            assert (schedule[:, :, minimum - 1] != schedule[:, :, other - 1]).any(-1).any(0).all(), (minimum, other)
+
+
+def test_the_base_curve_of_a_minimum_duration_is_its_own_and_runs_over_the_bars():
+    orders = walk_orders(WalkLaw(), 5, 4, HORIZON, 0.01, torch.Generator().manual_seed(3))
+    model = untrained("curve")
+    with torch.no_grad():
+        model.allocate.out.weight.zero_()  # the prior alone
+        before = model(orders).path
+        expected = base_shares(orders.market, GRID).expand_as(before)
+        curve = 1 - (1 - expected).cumprod(-1)
+        assert (before.cumsum(-1) - curve).abs().max() < 16 * LOT
+        for minimum in range(HORIZON):
+            kept = model.allocate.prior.shift[minimum].clone()
+            model.allocate.prior.shift[minimum] += 1
+            moved = (model(orders).path != before).any(-1).flatten(0, 1)
+            assert moved.all(0).tolist() == moved.any(0).tolist() == [m == minimum for m in range(HORIZON)]
+            model.allocate.prior.shift[minimum] = kept

@@ -10,6 +10,7 @@ from builders import (
     GRID,
     HORIZON,
     LIMITS,
+    LOOKBACK,
     Volumes,
     assert_blind_to_the_future,
     overwritten_from,
@@ -30,6 +31,7 @@ from lem_models.baselines.volume_curve import VolumeCurve
 from lem_models.execution import settle
 from lem_models.fills import capacity, follow, whole_lots
 from lem_models.orders import Limits, MarketPath, OrderBatch, OrderSize
+from lem_models.simulation import WalkLaw, walks
 
 CAPPED = Limits(horizon=HORIZON, floor=0.02, cap=0.15)
 MODELS: dict[str, tuple[Strategy, Limits]] = {
@@ -336,6 +338,36 @@ def test_a_feature_row_of_the_next_bar_is_caught():
 
     with pytest.raises(AssertionError, match="sees bar"):
         assert_blind_to_the_future(SameBarFeatures(), random_orders(20), "kept")
+
+
+# --- nothing to be had where nothing can be known -------------------------------------------------------------------
+
+
+def driftless_orders(count: int) -> OrderBatch:
+    features = torch.randn(count, LOOKBACK + HORIZON - 1, len(FEATURES), generator=rng(5))
+    return OrderBatch(features, walks(WalkLaw(bar_averages=True), count, HORIZON, 0.01, rng(6)))
+
+
+def gains_in_standard_errors(strategy: Strategy) -> tuple[Tensor, Tensor]:
+    """Of quantity orders: against arrival, for all of them; against the benchmark, for those of fixed duration."""
+    orders = driftless_orders(1500)
+    results = settle(strategy.schedule(orders), orders.market, GRID)
+    quantity = ~GRID.is_notional[:, 0, 0]  # a fixed notional gains by convexity, which is no skill
+    against_arrival = results.arrival_slippage_bps[:, quantity].flatten(1)
+    tracking = results.slippage_bps[:, quantity, -1]
+    return tuple(-each.mean(0) / each.std(0) * 1500**0.5 for each in (against_arrival, tracking))
+
+
+@pytest.mark.parametrize("strategy", [strategy for strategy, _ in MODELS.values()], ids=MODELS.keys())
+def test_a_market_without_drift_pays_nothing_over_arrival_and_a_fixed_duration_has_tracking_error_alone(strategy):
+    for gain in gains_in_standard_errors(strategy):
+        assert gain.abs().max() < 3.5
+
+
+def test_a_strategy_that_peeks_gains_at_a_fixed_duration_where_nothing_can_be_gained():
+    _, tracking = gains_in_standard_errors(Leaky("price", 0))
+    assert tracking[:2].min() > 4  # it trades where prices are low: good for a buy, bad for a sell
+    assert tracking[2:].max() < -4
 
 
 # --- the baselines themselves -------------------------------------------------------------------------------------

@@ -139,3 +139,16 @@ def test_the_market_holds_every_bar_of_both_asset_classes(tmp_path):
 def test_a_market_without_one_of_the_asset_classes_holds_the_other(tmp_path):
     market = read(build(tmp_path, dow=daily(20)), "from bars.market_bars")
     assert set(market["asset_class"]) == {"dow"}
+
+
+def test_the_average_price_does_not_depend_on_how_small_or_large_the_volume_is(tmp_path):
+    bars = hourly(50, ["A"])
+    sizes = ["volume", "notional", "taker_buy_volume"]
+    units = {"A": 1.0, "B": 1e-15, "C": 1e15}
+    table = staged(
+        tmp_path, crypto=pd.concat(bars.assign(symbol=s, **(bars[sizes] * unit)) for s, unit in units.items())
+    )
+    assert not table["price_is_proxy"].any()
+    one, small, large = (table.loc[table["symbol"] == symbol, "price"] for symbol in units)
+    np.testing.assert_allclose(small, one, rtol=1e-12)
+    np.testing.assert_allclose(large, one, rtol=1e-12)

@@ -191,6 +191,21 @@ def test_a_series_that_is_too_short_has_no_window(tmp_path):
     assert read(build(tmp_path, hourly(150), daily(40)), "from windows.order_windows").empty
 
 
+def test_a_market_that_stands_still_begins_no_window_until_it_has_moved_again(tmp_path):
+    """Without any volatility there is no unit to measure a gap in; one such window would spoil a whole batch."""
+    bars = hourly(900, ["A"])
+    still = (bars.index >= 300) & (bars.index < 700)
+    bars.loc[still, ["open", "high", "low", "close"]] = 100.0
+    bars.loc[still, "notional"] = 100.0 * bars["volume"]
+    warehouse = build(tmp_path, bars, parameters=PARAMETERS | {"train": 1.1, "validation": 0.1})
+    windows = read(warehouse, "from windows.order_windows order by bar_number")["bar_number"]
+    volatility = read(warehouse, "from features.bar_features").set_index("bar_number").sort_index()["volatility"]
+    assert (volatility.iloc[300 + 168 + 1 : 700] == 0).all()
+    assert (windows < volatility.index[300]).sum() > 100 < (windows > volatility.index[700]).sum()
+    for first_bar in windows:
+        assert (volatility.loc[span(first_bar)[0] : span(first_bar)[-1]] > 0).all()
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("scratch")

@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -31,9 +32,17 @@ def plain_gate(weights: dict[str, np.ndarray], name: str, x: list[float]) -> lis
     return [both[o] / (1 + math.exp(-both[half + o])) for o in range(half)]
 
 
-def plain_grn(layer: GRN, x: list[float]) -> list[float]:
+def weights_of(layer: nn.Module) -> dict[str, np.ndarray]:
+    return {name: value.detach().numpy() for name, value in layer.named_parameters()}
+
+
+def weights_of_group(layer: nn.Module, group: int) -> dict[str, np.ndarray]:
+    """Those of one group; a grouped map is stored (inputs, outputs), a plain one (outputs, inputs)."""
+    return {name: value[group].T for name, value in weights_of(layer).items()}
+
+
+def plain_grn(weights: dict[str, np.ndarray], x: list[float]) -> list[float]:
     """layer norm of skip + gate(affine(elu(affine(x)))), one scalar at a time."""
-    weights = {name: value.detach().numpy() for name, value in layer.named_parameters()}
     inner = [z if z > 0 else math.exp(z) - 1 for z in plain_affine(weights, "inner", x)]
     gated = plain_gate(weights, "gate.affine", plain_affine(weights, "outer", inner))
     total = [s + g for s, g in zip(plain_affine(weights, "skip", x), gated, strict=True)]
@@ -45,17 +54,34 @@ def plain_grn(layer: GRN, x: list[float]) -> list[float]:
 
 def test_a_gate_is_an_affine_map_times_the_sigmoid_of_another():
     gate = lively(Gate(3, 2))
-    weights = {name: value.detach().numpy() for name, value in gate.named_parameters()}
     x = rows(4, 3)
     for row, answer in zip(x.tolist(), gate(x).tolist(), strict=True):
-        assert answer == pytest.approx(plain_gate(weights, "affine", row), abs=1e-12)
+        assert answer == pytest.approx(plain_gate(weights_of(gate), "affine", row), abs=1e-12)
+
+
+def test_a_grouped_gate_equals_its_equations_group_by_group():
+    gate = lively(Gate(3, 2, groups=4))
+    x = rows(2, 5, 4, 3)
+    answer = gate(x)
+    for order, bar, group in product(range(2), range(5), range(4)):
+        expected = plain_gate(weights_of_group(gate, group), "affine", x[order, bar, group].tolist())
+        assert answer[order, bar, group].tolist() == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_gated_residual_network_equals_its_equations():
     layer = lively(GRN(3, 4))
     x = rows(5, 3)
     for row, answer in zip(x.tolist(), layer(x).tolist(), strict=True):
-        assert answer == pytest.approx(plain_grn(layer, row), abs=1e-10)
+        assert answer == pytest.approx(plain_grn(weights_of(layer), row), abs=1e-10)
+
+
+def test_a_grouped_residual_network_equals_its_equations_group_by_group():
+    layer = lively(GRN(3, 4, groups=5))
+    x = rows(2, 6, 5, 3)
+    answer = layer(x)
+    for order, bar, group in product(range(2), range(6), range(5)):
+        expected = plain_grn(weights_of_group(layer, group), x[order, bar, group].tolist())
+        assert answer[order, bar, group].tolist() == pytest.approx(expected, abs=1e-10)
 
 
 def test_a_grouped_affine_map_equals_one_map_per_group():
@@ -73,26 +99,22 @@ def test_the_groups_of_a_fresh_map_start_from_different_kernels():
             assert not torch.equal(weight[one], weight[other])
 
 
-def test_a_grouped_residual_network_equals_separate_ones():
-    grouped = lively(GRN(3, 4, groups=5))
-    x = rows(2, 6, 5, 3)
-    answer = grouped(x)
-    for group in range(5):
-        own = GRN(3, 4).double()
-        with torch.no_grad():
-            for mine, theirs in (
-                (own.skip, grouped.skip),
-                (own.inner, grouped.inner),
-                (own.outer, grouped.outer),
-                (own.gate.affine, grouped.gate.affine),
-            ):
-                mine.weight.copy_(theirs.weight[group].T)
-                mine.bias.copy_(theirs.bias[group])
-            own.scale.copy_(grouped.scale[group])
-            own.shift.copy_(grouped.shift[group])
-        assert torch.allclose(answer[:, :, group], own(x[:, :, group]), atol=1e-12)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (Gate(2, 3), (4, 2)),
+        (Gate(2, 3, groups=2), (3, 2, 2)),
+        (GRN(2, 3), (4, 2)),
+        (GRN(2, 3, groups=2), (2, 2, 2)),
+        (GroupedLinear(3, 2, 2), (2, 3, 2)),
+    ],
+    ids=["gate", "grouped gate", "residual network", "grouped residual network", "grouped affine map"],
+)
+def test_gradients_are_those_of_finite_differences(layer, shape):
+    layer = lively(layer)
+    names, weights = zip(*layer.named_parameters(), strict=True)
 
+    def answer(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
 
-def test_the_gradients_of_a_grouped_network_are_those_of_finite_differences():
-    layer = lively(GRN(2, 3, groups=2))
-    assert torch.autograd.gradcheck(layer, (rows(2, 2, 2).requires_grad_(),))
+    assert torch.autograd.gradcheck(answer, (rows(*shape).requires_grad_(), *weights))

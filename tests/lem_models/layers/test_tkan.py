@@ -88,6 +88,19 @@ def sequence(batch: int, length: int, inputs: int) -> torch.Tensor:
     return torch.randn(batch, length, inputs, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
 
+def assert_gradients_are_those_of_finite_differences(layer: TKAN, x: torch.Tensor, steps: slice, fast: bool) -> None:
+    names, weights = zip(*layer.named_parameters(), strict=True)
+
+    def answer(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))[:, steps]
+
+    assert torch.autograd.gradcheck(answer, (x.clone().requires_grad_(), *weights), fast_mode=fast)
+    # Where only the weights or only the inputs have a gradient.
+    fixed = [weight.detach() for weight in weights]
+    assert torch.autograd.gradcheck(lambda *values: answer(x, *values), weights, fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x: answer(x, *fixed), (x.clone().requires_grad_(),), fast_mode=True)
+
+
 def test_a_memory_equals_its_equations_step_by_step():
     memory = lively(KANMemory(3, 4))
     x = sequence(2, 6, 3)
@@ -95,12 +108,24 @@ def test_a_memory_equals_its_equations_step_by_step():
         assert answer == pytest.approx(plain_memory(memory, x[order].numpy()), abs=1e-10)
 
 
-@pytest.mark.parametrize("memories", [1, 2])
-def test_the_layer_equals_its_equations_step_by_step(memories):
-    layer = lively(TKAN(3, 4, memories=memories, memory_width=5))
+@pytest.mark.parametrize(("memories", "memory_width"), [(1, 5), (1, None), (2, 5), (3, 2)])
+@pytest.mark.parametrize("length", [1, 6, 20])
+def test_the_layer_equals_its_equations_step_by_step(memories, memory_width, length):
+    layer = lively(TKAN(3, 4, memories=memories, memory_width=memory_width))
+    x = sequence(2, length, 3)
+    for order, answer in enumerate(layer(x).detach().numpy()):
+        assert answer == pytest.approx(plain_tkan(layer, x[order].numpy()), abs=1e-10)
+
+
+def test_the_layer_equals_its_equations_where_a_memory_leaves_the_knots_of_its_splines():
+    layer = lively(TKAN(3, 4, memories=2, memory_width=5))
+    with torch.no_grad():
+        for memory in layer.memories:
+            memory.kan.norm.weight.mul_(5)
     x = sequence(2, 6, 3)
     for order, answer in enumerate(layer(x).detach().numpy()):
         assert answer == pytest.approx(plain_tkan(layer, x[order].numpy()), abs=1e-10)
+    assert_gradients_are_those_of_finite_differences(layer, x, slice(None), fast=True)
 
 
 def test_a_memory_is_as_wide_as_the_layer_unless_told_otherwise():
@@ -124,13 +149,32 @@ def test_the_layer_is_blind_to_later_steps():
         assert not torch.equal(changed[:, step], answer[:, step])
 
 
-def test_the_gradients_of_the_layer_are_those_of_finite_differences():
+@pytest.mark.parametrize("memories", [1, 2])
+def test_the_gradients_of_the_layer_are_those_of_finite_differences(memories):
+    layer = lively(TKAN(2, 2, memories=memories, memory_width=3))
+    assert_gradients_are_those_of_finite_differences(layer, sequence(1, 3, 2), slice(None), fast=False)
+
+
+def test_the_gradients_of_several_orders_and_many_steps_add_up():
+    layer = lively(TKAN(2, 3, memories=3, memory_width=2))
+    assert_gradients_are_those_of_finite_differences(layer, sequence(3, 12, 2), slice(None), fast=True)
+
+
+def test_the_gradients_of_a_single_step_go_back_through_all_before_it():
     layer = lively(TKAN(2, 2, memories=2, memory_width=3))
-    x = sequence(1, 3, 2)
-    assert torch.autograd.gradcheck(layer, (x.clone().requires_grad_(),))
-    names, weights = zip(*layer.named_parameters(), strict=True)
+    assert_gradients_are_those_of_finite_differences(layer, sequence(2, 5, 2), slice(3, 4), fast=True)
 
-    def of_weights(*values: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
 
-    assert torch.autograd.gradcheck(of_weights, weights)
+def test_the_gradients_of_a_sequence_that_lies_otherwise_in_memory_are_the_same():
+    layer = lively(TKAN(3, 4, memories=2))
+    x = sequence(2, 6, 3)
+    transposed = x.transpose(0, 1).contiguous().transpose(0, 1)
+    assert not transposed.is_contiguous()
+    gradients = []
+    for each in (x, transposed):
+        each = each.requires_grad_()
+        weighed = layer(each) * sequence(2, 6, 4)
+        gradients.append(torch.autograd.grad(weighed.sum(), [each, *layer.parameters()]))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
+        assert (one != 0).any()

@@ -1,3 +1,7 @@
+import math
+from itertools import chain, product
+
+import numpy as np
 import pytest
 import torch
 
@@ -38,6 +42,62 @@ def test_the_selection_is_the_weighted_sum_of_features_transformed_one_by_one(se
             transformed = selection.transform(embedded)
             expected = sum(weights[order, bar, f] * transformed[f] for f in range(4))
             assert torch.allclose(selected[order, bar], expected)
+
+
+def plain_affine(matrix: np.ndarray, bias: np.ndarray, x: list[float]) -> list[float]:
+    """A matrix (inputs, outputs) applied one scalar at a time."""
+    return [bias[o] + sum(x[i] * matrix[i, o] for i in range(len(x))) for o in range(len(bias))]
+
+
+def plain_grn(w: dict[str, np.ndarray], x: list[float]) -> list[float]:
+    inner = [z if z > 0 else math.exp(z) - 1 for z in plain_affine(w["inner.weight"], w["inner.bias"], x)]
+    outer = plain_affine(w["outer.weight"], w["outer.bias"], inner)
+    both = plain_affine(w["gate.affine.weight"], w["gate.affine.bias"], outer)
+    width = len(outer)
+    total = [
+        skipped + both[o] / (1 + math.exp(-both[width + o]))
+        for o, skipped in enumerate(plain_affine(w["skip.weight"], w["skip.bias"], x))
+    ]
+    mean = sum(total) / width
+    spread = math.sqrt(sum((each - mean) ** 2 for each in total) / width + 1e-5)
+    return [(each - mean) / spread * w["scale"][o] + w["shift"][o] for o, each in enumerate(total)]
+
+
+def plain_selection(layer: VariableSelection, x: list[float]) -> tuple[list[float], list[float]]:
+    """One bar: embed, weigh by softmax, transform each feature by itself, add up; one scalar at a time."""
+    w = {name: value.detach().numpy() for name, value in layer.named_parameters()}
+    weigh = {name.removeprefix("weigh."): value.T for name, value in w.items() if name.startswith("weigh.")}
+    transform = {name.removeprefix("transform."): each for name, each in w.items() if name.startswith("transform.")}
+    features, embedding = w["embedding_scale"].shape
+    embedded = [
+        [value * w["embedding_scale"][f, e] + w["embedding_shift"][f, e] for e in range(embedding)]
+        for f, value in enumerate(x)
+    ]
+    scores = [math.exp(score) for score in plain_grn(weigh, list(chain.from_iterable(embedded)))]
+    weights = [score / sum(scores) for score in scores]
+    transformed = [plain_grn({name: each[f] for name, each in transform.items()}, embedded[f]) for f in range(features)]
+    width = len(transformed[0])
+    return [sum(weights[f] * transformed[f][d] for f in range(features)) for d in range(width)], weights
+
+
+def test_the_layer_equals_its_equations_bar_by_bar(selection):
+    x = bars()
+    selected, weights = selection(x)
+    for order, bar in product(range(2), range(6)):
+        expected, expected_weights = plain_selection(selection, x[order, bar].tolist())
+        assert selected[order, bar].tolist() == pytest.approx(expected, abs=1e-10)
+        assert weights[order, bar].tolist() == pytest.approx(expected_weights, abs=1e-12)
+
+
+def test_the_gradients_of_the_layer_are_those_of_finite_differences():
+    torch.manual_seed(2)
+    layer = VariableSelection(features=3, embedding=2, width=2).double()
+    names, weights = zip(*layer.named_parameters(), strict=True)
+
+    def answer(x: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(answer, (bars(1, 2)[..., :3].requires_grad_(), *weights))
 
 
 def test_a_feature_is_transformed_without_regard_to_the_others(selection):
