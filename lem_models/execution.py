@@ -1,4 +1,4 @@
-"""Schedule and market in, slippage out: the one definition of cost (model specification, sections 3 and 4).
+"""Schedule and market in, slippage out: the one definition of success (model specification, section 3).
 
 Axes: B orders, S scenarios, M minimum durations, H bars of the horizon. Schedules are (B, S, M, H).
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lem_models.orders import LOT, Limits, MarketPath, OrderGrid
+from lem_models.orders import MarketPath, OrderGrid
 
 ROUNDING = 1e-5  # a schedule of someone else's may miss one by so much and still count as filled
 
@@ -70,53 +70,6 @@ def gap_to_benchmark(market: MarketPath, grid: OrderGrid) -> Tensor:
     return gap / unit.clamp_min(torch.finfo(unit.dtype).tiny)
 
 
-def feasible_bounds(remaining: Tensor, bars_left: int, limits: Limits) -> tuple[Tensor, Tensor]:
-    """Least and greatest child order that keep the parent order fillable under its limits.
-
-    Args:
-        remaining: Unexecuted fraction, a whole number of lots; any shape.
-        bars_left: Bars left including this one.
-        limits: Floor and cap.
-
-    Returns:
-        ``lo`` and ``hi``, whole numbers of lots with ``0 <= lo <= hi <= cap`` wherever the order is still fillable.
-    """
-    must = remaining - (bars_left - 1) * limits.cap_in_lots
-    lo = torch.maximum(remaining.clamp_max(limits.floor_in_lots), must)
-    hi = remaining.clamp_max(limits.cap_in_lots)
-    return lo.clamp_max(hi), hi
-
-
-def whole_lots(fraction: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
-    """Round down to whole lots within ``[lo, hi]``; the gradient passes through unchanged."""
-    bounded = torch.minimum(torch.maximum(fraction, lo), hi)
-    rounded = torch.maximum(torch.floor(bounded.detach() / LOT) * LOT, lo)
-    return rounded + (bounded - bounded.detach())
-
-
-def follow(desired: Tensor, market: MarketPath, limits: Limits) -> Tensor:
-    """The feasible schedule nearest to a desired one, bar by bar.
-
-    Args:
-        desired: Fraction of the *remaining* order to trade in each bar; broadcasts to (B, S, M, H).
-        market: Its traded bars; nothing fills in a bar without trades, and the fraction stays unexecuted.
-        limits: Floor and cap.
-
-    Returns:
-        A schedule of the shape of ``desired``.
-    """
-    traded = market.volume > 0
-    remaining = torch.ones_like(desired[..., 0])
-    schedule = []
-    for step in range(market.horizon):
-        lo, hi = feasible_bounds(remaining, market.horizon - step, limits)
-        child = whole_lots(remaining * desired[..., step], lo, hi)
-        child = torch.where(traded[:, None, None, step], child, 0.0)
-        remaining = remaining - child
-        schedule.append(child)
-    return torch.stack(schedule, dim=-1)
-
-
 @dataclass
 class OrderResults:
     """What executed orders cost; every field (B, S, M).
@@ -165,6 +118,16 @@ def settle(schedule: Tensor, market: MarketPath, grid: OrderGrid) -> OrderResult
         completion_bar=completion,
         filled_fraction=filled,
     )
+
+
+def units_per_fraction(market: MarketPath, grid: OrderGrid) -> Tensor:
+    """Units that one fraction of the parent order comes to in each bar, over those at arrival; (B, S, 1, H) float64.
+
+    One where the quantity is fixed; ``arrival / p`` where the notional is. One in bars without trades.
+    """
+    traded = market.volume > 0
+    at_price = torch.where(traded, market.arrival[:, None].double() / market.price, 1.0)[:, None, None]
+    return torch.where(grid.is_notional.to(at_price.device), at_price, 1.0)
 
 
 def relative_price(market: MarketPath, grid: OrderGrid) -> Tensor:

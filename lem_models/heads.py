@@ -7,16 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lem_models.curves import equal_shares, volume_shares
-from lem_models.execution import (
-    average_fill_price,
-    feasible_bounds,
-    finish,
-    gap_to_benchmark,
-    relative_price,
-    whole_lots,
-)
+from lem_models.execution import average_fill_price, finish, gap_to_benchmark, relative_price
+from lem_models.fills import OpenOrder, capacity, execute, feasible_bounds, fill, whole_lots
 from lem_models.layers.gating import GroupedLinear
-from lem_models.orders import LOT, Limits, MarketPath, OrderGrid
+from lem_models.orders import LOT, Limits, MarketPath, OrderGrid, OrderSize
 from lem_models.priors import PRIORS
 
 N_STATE = 8
@@ -39,6 +33,25 @@ class Decisions:
     def schedule(self) -> Tensor:
         """The hard schedule: finish in the first bar whose completion probability exceeds one half."""
         return finish(self.path, self.finish_probability > 0.5)
+
+
+@dataclass
+class View:
+    """What the heads see of the market before each bar.
+
+    Attributes:
+        market: The path; of bar t the heads use what is known before it.
+        context: The network's context as the hidden layer adds it; (B, H, groups, width).
+        gap: :func:`~lem_models.execution.gap_to_benchmark`; (B, S, 1, H).
+        share: :func:`base_shares`; (B, S, 1, H).
+        course: Fraction that the base curve has executed by the end of each bar; (B, S, 1, H).
+    """
+
+    market: MarketPath
+    context: Tensor
+    gap: Tensor
+    share: Tensor
+    course: Tensor
 
 
 class AllocationHeads(nn.Module):
@@ -77,52 +90,93 @@ class AllocationHeads(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, context: Tensor, market: MarketPath) -> Decisions:
-        """Decide every bar of every order.
+        """Decide every bar of every order, whether it finishes left open: what training learns from.
 
         Args:
             context: Row t knows nothing of bar t or later; (B, H, D).
-            market: The path; its bars enter only through what precedes the bar being decided.
+            market: The path; its bars enter only through what precedes the bar being decided, and as fills.
         """
-        grid, horizon = self.grid, self.grid.horizon
-        shape = (len(market), *grid.shape)
-        gap = gap_to_benchmark(market, grid)  # (B, S, 1, H)
-        unit_price = relative_price(market, grid)
-        traded = (market.volume > 0)[:, None, None]
-        shares = base_shares(market, grid)
-        course = 1 - (1 - shares).cumprod(-1)  # of the base curve: executed by the end of each bar
-        from_context = self.from_context(context[:, :, None].expand(-1, -1, self.from_context.weight.shape[0], -1))
-
-        remaining = context.new_ones(shape)
-        sums = context.new_zeros(shape)
+        view = self.view(context, market)
+        taken, price = capacity(market), relative_price(market, self.grid)
+        order = OpenOrder.untouched(context.new_empty(len(market), *self.grid.shape))
         path, probabilities = [], []
-        for step in range(horizon):
-            state = self._state(step, remaining, sums, gap[..., step], shares[..., step], market)
-            shift, finish_shift = self._decide(from_context[:, step], state, step)
-            base, finish_logit = self.prior(step, remaining, gap[..., step], course[..., step])
-            lo, hi = feasible_bounds(remaining, horizon - step, self.limits)
-            open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
-            executed = 1 - remaining
-            child = modulate(base, shift, executed + lo, executed + open_hi) - executed
-            ready = may_finish(remaining, hi, self.limits.cap_in_lots)
-            probability = torch.where(lo >= remaining, 1.0, torch.sigmoid(finish_logit + finish_shift) * ready)
-            child = torch.where(traded[..., step], child, 0.0)
+        for step in range(self.grid.horizon):
+            child, probability = self.decide(step, order, view)
+            child = fill(child, taken[..., step])
             path.append(child)
-            probabilities.append(torch.where(traded[..., step], probability, 0.0))
-            sums = sums + child * unit_price[..., step]
-            remaining = remaining - child
+            probabilities.append(torch.where(taken[..., step] > 0, probability, 0.0))
+            order = order.after(child, price[..., step])
         return Decisions(torch.stack(path, dim=-1), torch.stack(probabilities, dim=-1))
 
+    def schedule(self, context: Tensor, market: MarketPath, size: OrderSize | None = None) -> Tensor:
+        """Trade every order to its end, finishing where the probability exceeds one half; (B, S, M, H).
+
+        An order that finishes asks for all that remains; what the bar does not take stays open and is decided on anew.
+        Where every bar takes all that is asked for, this is :meth:`Decisions.schedule` to the last bit.
+
+        Args:
+            context: As in :meth:`forward`.
+            market: As in :meth:`forward`.
+            size: Of the orders, where the market's volume limits them.
+
+        Raises:
+            FloatingPointError: The network overflows on these orders.
+        """
+        view = self.view(context, market)
+
+        def decide(step: int, order: OpenOrder) -> Tensor:
+            child, probability = self.decide(step, order, view)
+            if not (torch.isfinite(child).all() and torch.isfinite(probability).all()):
+                raise FloatingPointError("the network overflows on these orders; check its weights and its inputs")
+            return torch.where(probability > 0.5, order.remaining, child)
+
+        start = OpenOrder.untouched(context.new_empty(len(market), *self.grid.shape))
+        return execute(decide, start, market, size)
+
+    def view(self, context: Tensor, market: MarketPath) -> View:
+        """What the decision of each bar sees of the market; entry t of every field knows only what precedes bar t."""
+        groups = self.from_context.weight.shape[0]
+        shares = base_shares(market, self.grid)
+        return View(
+            market=market,
+            context=self.from_context(context[:, :, None].expand(-1, -1, groups, -1)),
+            gap=gap_to_benchmark(market, self.grid),
+            share=shares,
+            course=1 - (1 - shares).cumprod(-1),
+        )
+
+    def decide(self, step: int, order: OpenOrder, view: View) -> tuple[Tensor, Tensor]:
+        """One decision for every order, before its bar.
+
+        Args:
+            step: The bar, counted from 0.
+            order: The orders before the bar.
+            view: Of :meth:`view`.
+
+        Returns:
+            The child order of an order that does not choose to finish, and the chance of finishing; both (B, S, M).
+        """
+        remaining = order.remaining
+        gap = view.gap[..., step]
+        shift, finish_shift = self._answer(view.context[:, step], self._state(step, order, view), step)
+        base, finish_logit = self.prior(step, remaining, gap, view.course[..., step])
+        lo, hi = feasible_bounds(remaining, self.grid.horizon - step, self.limits)
+        open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
+        executed = 1 - remaining
+        child = modulate(base, shift, executed + lo, executed + open_hi) - executed
+        ready = may_finish(remaining, hi, self.limits.cap_in_lots)
+        return child, torch.where(lo >= remaining, 1.0, torch.sigmoid(finish_logit + finish_shift) * ready)
+
     @torch.no_grad()
-    def _state(
-        self, step: int, remaining: Tensor, sums: Tensor, gap: Tensor, share: Tensor, market: MarketPath
-    ) -> Tensor:
+    def _state(self, step: int, order: OpenOrder, view: View) -> Tensor:
         """The order's state before a bar, free of scale; (B, S, M, N_STATE).
 
         It is observed, not differentiated: at an optimal policy the value does not change with how later decisions
         respond to the state (envelope theorem), and gradients through twelve divisions by small fills explode.
         """
-        own_price = average_fill_price(1 - remaining[..., None], sums[..., None], market, self.grid)[..., 0]
-        horizon = self.grid.horizon
+        remaining, market, horizon = order.remaining, view.market, self.grid.horizon
+        gap, share = view.gap[..., step], view.share[..., step]
+        own_price = average_fill_price(1 - remaining[..., None], order.sums[..., None], market, self.grid)[..., 0]
         unit = (market.volatility[:, step] * market.arrival)[:, None, None]
         side = self.grid.side[..., 0].to(remaining.device)
         own_gap = gap + side * (market.last_close[:, step, None, None] - own_price) / unit
@@ -139,7 +193,7 @@ class AllocationHeads(nn.Module):
         ]
         return torch.stack([c.expand_as(remaining) for c in columns], dim=-1)
 
-    def _decide(self, from_context: Tensor, state: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _answer(self, from_context: Tensor, state: Tensor, step: int) -> tuple[Tensor, Tensor]:
         batch, *grid = state.shape[:-1]
         groups = self.from_state.weight.shape[0]
         rows = state.reshape(batch, -1, groups, N_STATE)

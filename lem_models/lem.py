@@ -13,9 +13,7 @@ from lem_models.heads import AllocationHeads, Decisions
 from lem_models.layers.gating import GRN, Gate
 from lem_models.layers.tkan import TKAN
 from lem_models.layers.variable_selection import VariableSelection
-from lem_models.orders import Limits, OrderBatch, OrderGrid
-
-FEATURE_LIMIT = 8.0  # features are scale-free; beyond this a bad tick says no more than a large move
+from lem_models.orders import FEATURE_LIMIT, Limits, OrderBatch, OrderGrid
 
 
 class CausalAttention(nn.Module):
@@ -91,7 +89,4 @@ class LEM(nn.Module):
             FloatingPointError: The network overflows on these orders.
         """
         self.eval()
-        decisions: Decisions = self(orders)
-        if not (torch.isfinite(decisions.path).all() and torch.isfinite(decisions.finish_probability).all()):
-            raise FloatingPointError("the network overflows on these orders; check its weights and its inputs")
-        return decisions.schedule()
+        return self.allocate.schedule(self.context(orders.features), orders.market, orders.size)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from itertools import product
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ LOT = 2.0**-23
 Child orders are whole numbers of lots. A float32 holds every multiple of ``LOT`` in [0, 1] exactly, so fractions
 add up to exactly one in whatever order they are summed.
 """
+
+FEATURE_LIMIT = 8.0
+"""Features are scale-free; beyond this a bad tick says no more than a large move."""
 
 
 class Side(Enum):
@@ -179,9 +183,56 @@ class MarketPath:
         """The close known when bar t is decided, that of bar t−1; (B, H)."""
         return torch.cat([self.arrival[:, None], self.close[:, :-1]], dim=1)
 
+    def expected_daily_volume(self, bars_per_day: float) -> Tensor:
+        """Units that a day lets expect: the mean expected volume of the horizon's bars, times bars per day; (B,)."""
+        return self.expected_volume.double().mean(dim=1) * bars_per_day
+
     def to(self, device: torch.device | str) -> "MarketPath":
         """The same path on another device."""
         return MarketPath(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class OrderSize:
+    """How large parent orders are, and how much of a bar's volume they may take.
+
+    Attributes:
+        quantity: Units of each parent order; (B,). An order of fixed notional is worth so many units at its arrival
+            price.
+        participation_cap: Greatest fraction of a bar's volume that a child order fills. It binds when the bar is
+            simulated, not when the child order is decided; at one, a bar fills no more than was traded in it.
+
+    Raises:
+        ValueError: The cap is no fraction, or a quantity is negative or not finite.
+    """
+
+    quantity: Tensor
+    participation_cap: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.participation_cap <= 1.0:
+            raise ValueError(f"participation_cap is {self.participation_cap}; it is a part of a bar's volume in (0, 1]")
+        sound = self.quantity.isfinite() & (self.quantity >= 0)
+        if not sound.all():
+            raise ValueError(f"quantity holds {self.quantity[~sound][0]:g}; an order trades a finite number of units")
+
+    @classmethod
+    def of_daily_volume(
+        cls, market: MarketPath, fraction: float, bars_per_day: float, participation_cap: float = 1.0
+    ) -> Self:
+        """Orders of the same fraction of the volume that a day lets expect, whatever the symbol and its units.
+
+        Args:
+            market: Gives the expected volume.
+            fraction: Of :meth:`MarketPath.expected_daily_volume`.
+            bars_per_day: 24 for hourly bars of a market that never closes, 1 for daily bars.
+            participation_cap: As the attribute.
+        """
+        return cls(fraction * market.expected_daily_volume(bars_per_day), participation_cap)
+
+    def to(self, device: torch.device | str) -> "OrderSize":
+        """The same sizes on another device."""
+        return OrderSize(self.quantity.to(device), self.participation_cap)
 
 
 @dataclass
@@ -192,14 +243,16 @@ class OrderBatch:
         features: Row t holds only what is known before bar t; (B, L + H − 1, F). The last H rows belong to the
             horizon.
         market: The path over the horizon.
+        size: Of the orders. Without one they are small: a bar with trades takes any child order.
     """
 
     features: Tensor
     market: MarketPath
+    size: OrderSize | None = None
 
     def __len__(self) -> int:
         return self.features.shape[0]
 
     def to(self, device: torch.device | str) -> "OrderBatch":
         """The same orders on another device."""
-        return OrderBatch(self.features.to(device), self.market.to(device))
+        return OrderBatch(self.features.to(device), self.market.to(device), self.size and self.size.to(device))

@@ -1,13 +1,16 @@
 """Figures of the comparison report, one function each: a frame in, a Plotly figure out."""
 
 from itertools import cycle
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from lem_pipeline.report_tables import (
     MODEL_STRATEGY,
-    NORMAL_95,
+    ORACLE,
+    SHUFFLED,
+    STOPPING_STRATEGY,
     estimate,
     headline_orders,
     single_order_std,
@@ -15,8 +18,17 @@ from lem_pipeline.report_tables import (
 )
 
 # Legible on white and on near-black paper, and apart for the colour-blind.
-COLOURS = {"LEM": "#3b82c4", "no-forecast stopping": "#2f9e75", "TWAP": "#8b8f97", "volume curve": "#d98324"}
-SPARE_COLOURS = ("#a367c9", "#c2554d", "#6b7a1f")
+COLOURS = {
+    "LEM": "#3b82c4",
+    "no-forecast stopping": "#2f9e75",
+    "TWAP": "#8b8f97",
+    "volume curve": "#d98324",
+    "buyback heuristic": "#a367c9",
+    "dynamic VWAP": "#c2554d",
+    "static linear": "#6b7a1f",
+    "LEM, features shuffled": "#94b8dd",
+}
+SPARE_COLOURS = ("#5f6b7a", "#b08d57", "#7f5f8f")
 GAIN_TO_COST = ((0.0, "#2b6cb0"), (0.5, "#eef0f2"), (1.0, "#c8611a"))
 SHARES = ((0.0, "#eef0f2"), (1.0, "#2b6cb0"))
 
@@ -44,9 +56,20 @@ def _figure(x_title: str, y_title: str, height: int = 380) -> go.Figure:
     return figure
 
 
+def without_oracle(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a trader could have done: the oracle's bound would flatten all else in a figure."""
+    return frame[frame["strategy"] != ORACLE]
+
+
+def _interval(rows: pd.DataFrame) -> dict[str, Any]:
+    """Error bars from the mean to both ends of its interval."""
+    above, below = rows["high_bps"] - rows["mean_bps"], rows["mean_bps"] - rows["low_bps"]
+    return {"array": above, "arrayminus": below}
+
+
 def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
     """Side-averaged improvement of one model's headline orders by minimum duration, with 95 % intervals."""
-    orders = headline_orders(improvements)
+    orders = without_oracle(headline_orders(improvements))
     names = strategies(orders)
     figure = _figure("minimum duration, bars", "improvement on VWAP, bps")
     for position, (name, colour) in enumerate(strategy_colours(names).items()):
@@ -56,8 +79,8 @@ def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
         figure.add_scatter(
             name=name,
             x=rows["minimum_duration"] + nudge,
-            y=rows["mean_improvement_bps"],
-            error_y={"array": NORMAL_95 * rows["standard_error_bps"], "thickness": 1.5, "width": 3},
+            y=rows["mean_bps"],
+            error_y=_interval(rows) | {"thickness": 1.5, "width": 3},
             customdata=rows["minimum_duration"],
             hovertemplate="minimum duration %{customdata}: %{y:+.2f} bps",
             mode="lines+markers",
@@ -68,17 +91,41 @@ def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def edge_figure(edges: pd.DataFrame) -> go.Figure:
+    """What one model's features and forecasts earn, headline orders, by minimum duration; with 95 % intervals."""
+    orders = headline_orders(edges)
+    names = [name for name in (STOPPING_STRATEGY, SHUFFLED) if name in set(orders["baseline"])]
+    figure = _figure("minimum duration, bars", "gain of the model over it, bps")
+    for position, (name, colour) in enumerate(strategy_colours(names).items()):
+        rows = orders[orders["baseline"] == name].sort_values("minimum_duration")
+        nudge = 0.12 * (position - (len(names) - 1) / 2)
+        figure.add_scatter(
+            name=name,
+            x=rows["minimum_duration"] + nudge,
+            y=rows["mean_bps"],
+            error_y=_interval(rows) | {"thickness": 1.5, "width": 2},
+            customdata=rows["minimum_duration"],
+            hovertemplate="minimum duration %{customdata}: %{y:+.2f} bps",
+            mode="lines+markers",
+            line={"color": colour, "width": 2 if name == STOPPING_STRATEGY else 1},
+            zorder=int(name == STOPPING_STRATEGY),
+        )
+    figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
+    figure.update_xaxes(dtick=1 if orders["minimum_duration"].max() <= 16 else None)
+    return figure
+
+
 def dispersion_figure(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> go.Figure:
     """Mean improvement over the risk of a single order, one point per minimum duration and strategy."""
-    orders = headline_orders(improvements).merge(single_order_std(scenarios))
+    orders = without_oracle(headline_orders(improvements)).merge(single_order_std(scenarios))
     figure = _figure("standard deviation of one order, bps", "improvement on VWAP, bps", 420)
     for name, colour in strategy_colours(strategies(orders)).items():
         rows = orders[orders["strategy"] == name].sort_values("minimum_duration")
         figure.add_scatter(
             name=name,
             x=rows["order_std_bps"],
-            y=rows["mean_improvement_bps"],
-            error_y={"array": NORMAL_95 * rows["standard_error_bps"], "thickness": 1, "width": 0},
+            y=rows["mean_bps"],
+            error_y=_interval(rows) | {"thickness": 1, "width": 0},
             zorder=int(name == MODEL_STRATEGY),
             text=rows["minimum_duration"],
             textposition="middle right",

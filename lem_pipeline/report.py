@@ -10,89 +10,84 @@ from plotly.offline import get_plotlyjs
 
 from lem_pipeline import figures, report_tables
 from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
-from lem_pipeline.report_tables import MODEL_STRATEGY, NORMAL_95, TWAP_STRATEGY, Cell, Row
+from lem_pipeline.report_tables import MODEL_STRATEGY, STOPPING_STRATEGY, Cell, Row
 from lem_pipeline.yardsticks import Published, published_for
 
 PLOTLY_SETTINGS = {"displayModeBar": False, "responsive": True}
 
 
-def verdict(improvements: pd.DataFrame) -> str:
+def verdict(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame) -> str:
     """What the results show, one sentence a line, one line per model.
 
     Args:
-        improvements: Rows of `reports.side_averaged_improvement`.
+        improvements: As :func:`edges.improvement_intervals` gives them.
+        edges: As :func:`edges.edge_intervals` gives them.
+        scenarios: Rows of `reports.slippage_by_scenario`.
     """
+    spread = report_tables.single_order_std(scenarios).set_index(["model", "strategy", "minimum_duration"])
     models = sorted(set(improvements["model"]))
-    return "\n".join(_model_verdict(improvements[improvements["model"] == model], model) for model in models)
+    return "\n".join(
+        _model_verdict(improvements[improvements["model"] == model], edges, spread["order_std_bps"], model)
+        for model in models
+    )
 
 
-def _model_verdict(improvements: pd.DataFrame, model: str) -> str:
+def _model_verdict(improvements: pd.DataFrame, edges: pd.DataFrame, spread: pd.Series, model: str) -> str:
     horizon = int(improvements["minimum_duration"].max())
     learned = report_tables.by_duration(improvements, model, MODEL_STRATEGY)
-    twap = report_tables.by_duration(improvements, model, TWAP_STRATEGY)
+    over_stopping = report_tables.by_duration(edges, model, STOPPING_STRATEGY)
     durations = [m for m in sorted({math.ceil(horizon / 2), horizon}) if m in learned]
     if not durations:
         return f"{model}: no orders of the model for a fixed quantity against VWAP, hence no verdict."
     clauses = [
-        f"at {'the fixed' if m == horizon else 'minimum'} duration {m} {_finding(learned[m])}"
-        f"{_against_twap(learned[m], twap.get(m))} on {learned[m]['orders']:,} order windows"
-        f"{_against_stopping(learned[m])}"
+        f"at {'the fixed' if m == horizon else 'minimum'} duration {m} an order gains {_on_vwap(learned[m])}"
+        + (f", and {_finding(over_stopping[m])}{_risk(spread, model, m)}" if m in over_stopping else "")
         for m in durations
     ]
     return f"{model}: {'; '.join(clauses)}."
 
 
-def _finding(learned: Row) -> str:
-    """Gain, loss or neither, by whether the 95 % interval excludes zero."""
-    mean, half = learned["mean_improvement_bps"], NORMAL_95 * learned["standard_error_bps"]
-    if math.isnan(half):
-        return f"the mean improvement on VWAP is {mean:.2f} bps, with no interval as all orders lie in one day,"
-    unit = "bps per order (side-averaged)"
-    if mean - half > 0:
-        return f"the model improves on VWAP by {mean:.2f} ± {half:.2f} {unit}"
-    if mean + half < 0:
-        return f"the model does not improve on VWAP, it costs {-mean:.2f} ± {half:.2f} {unit}"
-    return (
-        "the model does not measurably improve on VWAP: "
-        f"{report_tables.signed(mean)} ± {half:.2f} {unit}, an interval that contains zero,"
-    )
+def _on_vwap(learned: Row) -> str:
+    """The gain, and whether the 95 % interval allows to call it one."""
+    found = f"{report_tables.with_interval(learned)} bps on VWAP"
+    if math.isnan(learned["low_bps"]):
+        return f"{found} (too few days for an interval)"
+    return found if learned["low_bps"] > 0 or learned["high_bps"] < 0 else f"nothing measurable ({found})"
 
 
-def _against_twap(learned: Row, twap: Row | None) -> str:
-    """The yardstick beside the finding, and a warning where the paired difference denies a gain."""
-    if twap is None:
-        return ""
-    own = report_tables.estimate(twap["mean_improvement_bps"], twap["standard_error_bps"])
-    edge, error = learned["edge_over_twap_bps"], learned["edge_over_twap_standard_error_bps"]
-    gained = learned["mean_improvement_bps"] - NORMAL_95 * learned["standard_error_bps"] > 0
-    unproven = gained and not edge - NORMAL_95 * error > 0
-    doubt = f" (not measurably better: {report_tables.estimate(edge, error)} paired)" if unproven else ""
-    return f" against {own} for TWAP{doubt}"
+def _finding(edge: Row) -> str:
+    """Better, worse or neither, by whether the 95 % interval of the paired difference excludes zero."""
+    found = f"{report_tables.with_interval(edge)} bps, paired"
+    if math.isnan(edge["low_bps"]):
+        return f"the model cannot be told from stopping without any forecast ({found})"
+    if edge["low_bps"] > 0:
+        return f"the model is better than stopping without any forecast ({found})"
+    if edge["high_bps"] < 0:
+        return f"the model is worse than stopping without any forecast ({found})"
+    seen = f"; {edge['minimum_detectable_bps']:.2f} would have been seen"
+    return f"the model is not measurably different from stopping without any forecast ({found}{seen})"
 
 
-def _against_stopping(learned: Row) -> str:
-    """What the model's forecasts add to what needs none."""
-    edge, error = learned["edge_over_stopping_bps"], learned["edge_over_stopping_standard_error_bps"]
-    if math.isnan(edge) or math.isnan(error):
-        return ""
-    half = NORMAL_95 * error
-    against = "better than" if edge > half else "worse than" if edge < -half else "no measurable difference from"
-    return f" ({against} stopping without any forecast: {report_tables.estimate(edge, error)} bps paired)"
+def _risk(spread: pd.Series, model: str, duration: int) -> str:
+    """How the risk of a single order compares with that of the strategy it is paired with."""
+    own, other = (spread.get((model, s, duration), math.nan) for s in (MODEL_STRATEGY, STOPPING_STRATEGY))
+    return f" at a standard deviation of one order of {own:.1f} against {other:.1f} bps"
 
 
-def headline_markdown(improvements: pd.DataFrame, scenarios: pd.DataFrame, simulated: bool) -> str:
+def headline_markdown(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame, simulated: bool) -> str:
     """The headline table in Markdown, for the Dagster UI.
 
     Args:
-        improvements: Rows of `reports.side_averaged_improvement`.
+        improvements: As :func:`edges.improvement_intervals` gives them.
+        edges: As :func:`edges.edge_intervals` gives them.
         scenarios: Rows of `reports.slippage_by_scenario`.
         simulated: Whether any price behind the results was simulated.
     """
     warning = [f"> **{SIMULATED_BANNER}.** {SIMULATED_NOTE}", ""] if simulated else []
-    table = _markdown_table(report_tables.headline_table(improvements, scenarios))
+    table = _markdown_table(report_tables.headline_table(improvements, edges, scenarios))
     note = (
-        "Side-averaged improvement on VWAP of fixed-quantity orders; positive is good. "
-        "± is a 95 % interval, clustered by day. σ is the volatility of one bar."
+        "Side-averaged gain of fixed-quantity orders against VWAP; positive is good. "
+        "Brackets hold 95 % intervals from a bootstrap of runs of days. σ is the volatility of one bar."
     )
     return "\n".join([*warning, table, "", note])
 
@@ -105,6 +100,7 @@ def _markdown_table(frame: pd.DataFrame) -> str:
 def comparison_html(
     scenarios: pd.DataFrame,
     improvements: pd.DataFrame,
+    edges: pd.DataFrame,
     completions: pd.DataFrame,
     provenance: list[tuple[str, str]],
     simulated: bool,
@@ -113,7 +109,8 @@ def comparison_html(
 
     Args:
         scenarios: Rows of `reports.slippage_by_scenario`.
-        improvements: Rows of `reports.side_averaged_improvement`.
+        improvements: As :func:`edges.improvement_intervals` gives them.
+        edges: As :func:`edges.edge_intervals` gives them.
         completions: Number of ``orders`` by model, strategy, minimum_duration and completion_bar.
         provenance: What the results rest on (data snapshot, code, seeds, configuration), name and value.
         simulated: Whether any price behind the results was simulated.
@@ -122,10 +119,11 @@ def comparison_html(
     return render(
         "comparison.html.j2",
         simulated=simulated,
-        verdicts=verdict(improvements).splitlines(),
-        headline=report_tables.headline_table(improvements, scenarios),
+        verdicts=verdict(improvements, edges, scenarios).splitlines(),
+        headline=report_tables.headline_table(improvements, edges, scenarios),
         sections=[
-            _model_section(number, model, scenarios, improvements, completions) for number, model in enumerate(models)
+            _model_section(number, model, scenarios, improvements, edges, completions)
+            for number, model in enumerate(models)
         ],
         provenance=provenance,
         plotly_js=Markup(get_plotlyjs()),
@@ -143,6 +141,8 @@ class ModelSection:
     scenario_figure: Markup
     completion_figure: Markup
     dispersion_figure: Markup
+    edge_figure: Markup
+    edge_table: pd.DataFrame
     improvement_table: pd.DataFrame
     scenario_tables: dict[str, pd.DataFrame]
 
@@ -152,10 +152,11 @@ def _model_section(
     model: str,
     scenarios: pd.DataFrame,
     improvements: pd.DataFrame,
+    edges: pd.DataFrame,
     completions: pd.DataFrame,
 ) -> ModelSection:
-    scenarios, improvements, completions = (
-        frame[frame["model"] == model] for frame in (scenarios, improvements, completions)
+    scenarios, improvements, edges, completions = (
+        frame[frame["model"] == model] for frame in (scenarios, improvements, edges, completions)
     )
     asset_class = str(scenarios["asset_class"].iloc[0])
     horizon = int(scenarios["minimum_duration"].max())
@@ -167,6 +168,8 @@ def _model_section(
         scenario_figure=_embed(figures.scenario_figure(scenarios), f"scenarios-{number}"),
         completion_figure=_embed(figures.completion_figure(completions), f"completion-{number}"),
         dispersion_figure=_embed(figures.dispersion_figure(improvements, scenarios), f"dispersion-{number}"),
+        edge_figure=_embed(figures.edge_figure(edges), f"edges-{number}"),
+        edge_table=report_tables.edge_table(edges),
         improvement_table=report_tables.improvement_table(improvements),
         scenario_tables={
             strategy: report_tables.scenario_table(scenarios[scenarios["strategy"] == strategy])

@@ -11,11 +11,13 @@ from lem_pipeline.yardsticks import Slippage, published_for
 
 MODEL_STRATEGY = "LEM"
 TWAP_STRATEGY = "TWAP"
+SHUFFLED = "LEM, features shuffled"
+ORACLE = "oracle (sees the future)"
 STOPPING_STRATEGY = "no-forecast stopping"
 NORMAL_95 = 1.96
 
 Row = dict[str, Any]
-_UNKNOWN: Row = {"mean_improvement_bps": math.nan, "standard_error_bps": math.nan}
+_UNKNOWN: Row = {name: math.nan for name in ("mean_bps", "low_bps", "high_bps", "minimum_detectable_bps")}
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -47,6 +49,19 @@ def estimate(mean: float, standard_error: float, digits: int = 2) -> str:
     return signed(mean, digits) if math.isnan(mean) else f"{signed(mean, digits)} {margin(standard_error, digits)}"
 
 
+def with_interval(row: Row, unit: str = "bps", digits: int = 2) -> str:
+    """A mean with its bootstrap interval; a question mark where too few days leave it unknown.
+
+    >>> with_interval({"mean_bps": 3.1, "low_bps": 2.7, "high_bps": 3.5})
+    '+3.10 [+2.70, +3.50]'
+    """
+    mean, low, high = (row[f"{name}_{unit}"] for name in ("mean", "low", "high"))
+    if math.isnan(mean):
+        return signed(mean)
+    known = "?" if math.isnan(low) else f"{signed(low, digits)}, {signed(high, digits)}"
+    return f"{signed(mean, digits)} [{known}]"
+
+
 def headline_orders(frame: pd.DataFrame) -> pd.DataFrame:
     """The orders the first screen is about: a fixed quantity measured against VWAP."""
     return frame[(frame["benchmark"] == "VWAP") & (frame["target"] == "quantity")]
@@ -68,10 +83,11 @@ def strategies(frame: pd.DataFrame) -> list[str]:
     return [s for s in first if s in present] + sorted(present.difference(first))
 
 
-def by_duration(improvements: pd.DataFrame, model: str, strategy: str) -> dict[int, Row]:
-    """Side-averaged headline rows of one strategy, by minimum duration."""
-    rows = headline_orders(improvements)
-    rows = rows[(rows["model"] == model) & (rows["strategy"] == strategy)]
+def by_duration(frame: pd.DataFrame, model: str, name: str) -> dict[int, Row]:
+    """Headline rows by minimum duration: improvements of a strategy, or edges over a baseline, of that name."""
+    rows = headline_orders(frame)
+    column = "strategy" if "strategy" in rows else "baseline"
+    rows = rows[(rows["model"] == model) & (rows[column] == name)]
     return {row["minimum_duration"]: row for row in records(rows)}
 
 
@@ -95,43 +111,38 @@ def single_order_std(scenarios: pd.DataFrame) -> pd.DataFrame:
     return variance.groupby(keys).mean().pow(0.5).reset_index()
 
 
-def headline_table(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> pd.DataFrame:
+def headline_table(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame) -> pd.DataFrame:
     """One row per model and key minimum duration, ready to read: means with intervals, beside dispersion."""
     spread = single_order_std(scenarios).set_index(["model", "strategy", "minimum_duration"])["order_std_bps"]
     return pd.DataFrame(
         [
             row
             for model in sorted(set(headline_orders(improvements)["model"]))
-            for row in _headline_rows(improvements[improvements["model"] == model], model, spread)
+            for row in _headline_rows(improvements[improvements["model"] == model], edges, model, spread)
         ]
     )
 
 
-def _headline_rows(improvements: pd.DataFrame, model: str, spread: pd.Series) -> Iterable[Row]:
+def _headline_rows(improvements: pd.DataFrame, edges: pd.DataFrame, model: str, spread: pd.Series) -> Iterable[Row]:
     horizon = int(improvements["minimum_duration"].max())
-    by_model = by_duration(improvements, model, MODEL_STRATEGY)
-    by_stopping = by_duration(improvements, model, STOPPING_STRATEGY)
+    learned = by_duration(improvements, model, MODEL_STRATEGY)
+    over_stopping, over_twap = (by_duration(edges, model, b) for b in (STOPPING_STRATEGY, TWAP_STRATEGY))
     for duration in key_durations(horizon):
-        if duration not in by_model:
+        if duration not in learned:
             continue
-        learned, stopping = by_model[duration], by_stopping.get(duration, _UNKNOWN)
+        edge = over_stopping.get(duration, _UNKNOWN)
         yield {
             "model": model,
             "minimum duration": f"{duration} (fixed)" if duration == horizon else str(duration),
-            "LEM, bps": estimate(learned["mean_improvement_bps"], learned["standard_error_bps"]),
-            "LEM, σ": estimate(learned["mean_improvement_sigma"], learned["standard_error_sigma"], 3),
-            f"{STOPPING_STRATEGY}, bps": estimate(stopping["mean_improvement_bps"], stopping["standard_error_bps"]),
-            "LEM over stopping, paired, bps": estimate(
-                learned["edge_over_stopping_bps"], learned["edge_over_stopping_standard_error_bps"]
-            ),
-            "LEM over TWAP, paired, bps": estimate(
-                learned["edge_over_twap_bps"], learned["edge_over_twap_standard_error_bps"]
-            ),
-            "std of one order, LEM / stopping / TWAP, bps": " / ".join(
+            "LEM over no-forecast stopping, bps": with_interval(edge),
+            "detectable, bps": f"{edge['minimum_detectable_bps']:.2f}",
+            "LEM over TWAP, bps": with_interval(over_twap.get(duration, _UNKNOWN)),
+            "LEM on VWAP, σ": with_interval(learned[duration], "sigma", 3),
+            "std of one order: LEM / stopping / TWAP": " / ".join(
                 f"{spread.get((model, s, duration), math.nan):.1f}"
                 for s in (MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY)
             ),
-            "order windows": f"{learned['orders']:,}",
+            "order windows": f"{learned[duration]['order_windows']:,}",
         }
 
 
@@ -217,15 +228,23 @@ def improvement_table(improvements: pd.DataFrame) -> pd.DataFrame:
             "benchmark": improvements["benchmark"],
             "target": improvements["target"],
             "minimum duration": improvements["minimum_duration"],
-            "order windows": improvements["orders"].map("{:,}".format),
-            "improvement, bps": _estimates(improvements, "mean_improvement_bps", "standard_error_bps"),
-            "std": improvements["std_improvement_bps"].map("{:.1f}".format),
-            "improvement, σ": _estimates(improvements, "mean_improvement_sigma", "standard_error_sigma", 3),
-            **{
-                f"over {name}, paired, bps": _estimates(
-                    improvements, f"edge_over_{name.lower()}_bps", f"edge_over_{name.lower()}_standard_error_bps"
-                )
-                for name in ("stopping", "TWAP")
-            },
+            "improvement, bps": [with_interval(row) for row in records(improvements)],
+            "improvement, σ": [with_interval(row, "sigma", 3) for row in records(improvements)],
+            "detectable, bps": improvements["minimum_detectable_bps"].map("{:.2f}".format),
+        }
+    )
+
+
+def edge_table(edges: pd.DataFrame) -> pd.DataFrame:
+    """What one model gains over each other strategy in every scenario, ready to read."""
+    return pd.DataFrame(
+        {
+            "over": edges["baseline"],
+            "benchmark": edges["benchmark"],
+            "target": edges["target"],
+            "minimum duration": edges["minimum_duration"],
+            "edge, bps": [with_interval(row) for row in records(edges)],
+            "detectable, bps": edges["minimum_detectable_bps"].map("{:.2f}".format),
+            "better after correction": edges["is_better"].map({True: "yes", False: "no"}),
         }
     )

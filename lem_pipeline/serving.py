@@ -61,7 +61,13 @@ def signature(config: LEMConfig) -> ModelSignature:
 
 
 def as_input(orders: OrderBatch) -> dict[str, np.ndarray]:
-    """An order batch as the dictionary that the registered model takes."""
+    """An order batch as the dictionary that the registered model takes.
+
+    Raises:
+        ValueError: The orders have a size; the registered model answers as if every bar took any child order.
+    """
+    if orders.size is not None:
+        raise ValueError("the registered model knows no order sizes; load its LEM to trade orders of a size")
     return {"features": orders.features.numpy(), **{name: t.numpy() for name, t in vars(orders.market).items()}}
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lem_models.execution import feasible_bounds, gap_to_benchmark, whole_lots
+from lem_models.execution import gap_to_benchmark
+from lem_models.fills import OpenOrder, execute, feasible_bounds, whole_lots
 from lem_models.orders import LOT, Limits, OrderBatch, OrderGrid
 from lem_models.stopping.gaps import BAR_AVERAGES, BarMoves
 from lem_models.stopping.plan import LEAST_RISK_AVERSION, plan_for
@@ -38,17 +39,15 @@ class OptimalStopping:
         market, limits = orders.market, self.limits
         grid, plan = OrderGrid(limits.horizon), plan_for(limits, self.moves, self.risk_aversion)
         gap = gap_to_benchmark(market, grid)
-        traded = (market.volume > 0)[:, None, None]
-        remaining = torch.ones(len(market), *grid.shape)
-        schedule = []
-        for step in range(limits.horizon):
+
+        def decide(step: int, order: OpenOrder) -> Tensor:
+            remaining = order.remaining
             lo, hi = feasible_bounds(remaining, limits.horizon - step, limits)
             kept, boundary = plan.look_up(step, remaining, gap[..., step])
             finishes = (gap[..., step] > boundary) & (remaining <= hi)
             open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
             # A lot more than planned, lest rounding leave more than one bar's cap to finish with.
-            child = whole_lots(remaining - kept + LOT, lo, open_hi)
-            child = torch.where(traded[..., step], torch.where(finishes, remaining, child), 0.0)
-            schedule.append(child)
-            remaining = remaining - child
-        return torch.stack(schedule, dim=-1)
+            return torch.where(finishes, remaining, whole_lots(remaining - kept + LOT, lo, open_hi))
+
+        start = OpenOrder.untouched(torch.empty(len(market), *grid.shape))
+        return execute(decide, start, market, orders.size)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lem_models.curves import volume_shares
-from lem_models.execution import follow
+from lem_models.fills import follow
 from lem_models.orders import Limits, OrderBatch, OrderGrid
 
 
@@ -20,4 +20,5 @@ class VolumeCurve:
         """Fractions of the parent order per bar; (B, S, M, H)."""
         shares = volume_shares(orders.market)[:, None, None]
         grid = OrderGrid(self.limits.horizon)
-        return follow(shares.expand(len(orders), *grid.shape, -1), orders.market, self.limits)
+        desired = shares.expand(len(orders), *grid.shape, -1)
+        return follow(desired, orders.market, self.limits, orders.size)

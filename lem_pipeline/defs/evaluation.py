@@ -1,5 +1,6 @@
 """Every strategy on the same test orders, and the comparison report."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -24,12 +25,30 @@ RESULT_DESCRIPTIONS = {
     "volatility_bps": "Standard deviation of one bar's log return, known at the start",
 }
 
+INTERVALS = {
+    "improvements": "One row per model, strategy and kind of order: side-averaged improvement, with its interval.",
+    "edges": "One row per model, baseline and kind of order: what the model gains over it, paired, with its interval.",
+}
+
+INTERVAL_COLUMNS = {
+    "strategy": "LEM, or a baseline on the same orders",
+    "baseline": "What the model is paired with on the same orders",
+    "order_windows": "Order windows behind the mean",
+    "days": "UTC days they begin in",
+    "mean_bps": "Side-averaged mean over order windows; positive is good",
+    "low_bps": "Lower end of its 95 % interval, from a bootstrap of runs of days; empty for too few days",
+    "high_bps": "Upper end",
+    "minimum_detectable_bps": "The mean that a test at 5 % would find with a power of 80 %",
+    "mean_sigma": "The mean in volatilities of one bar",
+    "is_better": "Above zero after correction for all kinds of orders looked at against this baseline (StepM, 5 %)",
+}
+
 UI_COLUMNS = {  # of the headline table, short enough for an asset page
     "model": "model",
     "minimum duration": "duration",
-    "LEM, bps": "LEM, bps",
-    "no-forecast stopping, bps": "stopping, bps",
-    "LEM over stopping, paired, bps": "LEM over stopping, bps",
+    "LEM over no-forecast stopping, bps": "LEM over stopping, bps",
+    "detectable, bps": "detectable, bps",
+    "LEM over TWAP, bps": "LEM over TWAP, bps",
     "order windows": "windows",
 }
 UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
@@ -44,12 +63,9 @@ UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
 )
 def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """What each test order cost under each strategy: all scenarios, all minimum durations, models as registered."""
-    from lem_models.baselines import Strategy
-    from lem_models.baselines.optimal_stopping import OptimalStopping
-    from lem_models.baselines.twap import Twap
-    from lem_models.baselines.volume_curve import VolumeCurve
     from lem_models.evaluation import evaluate
     from lem_models.orders import Limits
+    from lem_pipeline.contestants import contestants
     from lem_pipeline.panel import read_panel
     from lem_pipeline.results import order_results as tables
     from lem_pipeline.serving import Registered
@@ -62,11 +78,36 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
             data = read_panel(warehouse, asset_classes)
             rows = data.rows("test", every=chosen.horizon)
             context.log.info(f"{name}: {len(rows):,} test windows that do not overlap")
-            baselines: list[Strategy] = [OptimalStopping(limits), Twap(limits), VolumeCurve(limits)]
-            strategies: list[Strategy] = [Registered(tracking.load(name)), *baselines]
+            strategies = contestants(Registered(tracking.load(name)), data, chosen, limits)
             parts += tables(name, data, evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon))
         written = warehouse.write_table("results.order_results", pa.concat_tables(parts))
     return dg.MaterializeResult(metadata=table_metadata(written.columns, written.rows, RESULT_DESCRIPTIONS))
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            ["reports", table],
+            deps=[asset_key("reports.daily_improvements")],
+            description=description,
+            group_name="reports",
+            kinds={"duckdb"},
+            automation_condition=FOLLOW,
+        )
+        for table, description in INTERVALS.items()
+    ],
+    pool="duckdb",
+)
+def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
+    """Means over order windows with bootstrap intervals."""
+    from lem_pipeline.edges import edge_intervals, improvement_intervals
+
+    with explained():
+        daily = warehouse.read("from reports.daily_improvements").to_pandas()
+        for table, rows in (("improvements", improvement_intervals(daily)), ("edges", edge_intervals(daily))):
+            written = warehouse.write_table(f"reports.{table}", pa.Table.from_pandas(rows, preserve_index=False))
+            metadata = table_metadata(written.columns, written.rows, INTERVAL_COLUMNS)
+            yield dg.MaterializeResult(asset_key=["reports", table], metadata=metadata)
 
 
 @dg.asset(
@@ -74,7 +115,8 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
     group_name="reports",
     deps=[
         asset_key("reports.slippage_by_scenario"),
-        asset_key("reports.side_averaged_improvement"),
+        asset_key("reports.improvements"),
+        asset_key("reports.edges"),
         asset_key("quality.dow_coverage"),
     ],
     kinds={"html"},
@@ -88,15 +130,16 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     chosen = settings()
     with explained():
         scenarios = warehouse.read("from reports.slippage_by_scenario order by all").to_pandas()
-        improvements = warehouse.read("from reports.side_averaged_improvement order by all").to_pandas()
+        improvements = warehouse.read("from reports.improvements order by all").to_pandas()
+        edges = warehouse.read("from reports.edges order by all").to_pandas()
         completions = warehouse.read((SQL / "queries/completions.sql").read_text()).to_pandas()
     page = comparison_html(
-        scenarios, improvements, completions, provenance(context, chosen, warehouse, tracking), chosen.simulated
+        scenarios, improvements, edges, completions, provenance(context, chosen, warehouse, tracking), chosen.simulated
     )
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    rows = headline_table(improvements, scenarios).to_dict("records")
+    rows = headline_table(improvements, edges, scenarios).to_dict("records")
     headline = [
         dg.TableRecord({ours: str(row[name]).translate(UNBROKEN) for name, ours in UI_COLUMNS.items()}) for row in rows
     ]
@@ -104,8 +147,10 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         metadata={
             "data": "SIMULATED, no market figures" if chosen.simulated else "real bars",
             "headline_table": dg.MetadataValue.table(headline),
-            "headline_in_full": dg.MetadataValue.md(headline_markdown(improvements, scenarios, chosen.simulated)),
-            "verdict": verdict(improvements),
+            "headline_in_full": dg.MetadataValue.md(
+                headline_markdown(improvements, edges, scenarios, chosen.simulated)
+            ),
+            "verdict": verdict(improvements, edges, scenarios),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
     )

@@ -11,7 +11,7 @@ from lem_models.baselines import Strategy
 from lem_models.config import LEMConfig
 from lem_models.heads import AllocationHeads
 from lem_models.lem import LEM
-from lem_models.orders import Limits, MarketPath, OrderBatch, OrderGrid
+from lem_models.orders import Limits, MarketPath, OrderBatch, OrderGrid, OrderSize
 
 HORIZON = 12
 LOOKBACK = 4
@@ -85,6 +85,20 @@ def wild_markets(draw: st.DrawFn, with_untraded_bars: bool = False) -> MarketPat
     return MarketPath(torch.tensor([arrival]), *(torch.tensor([row]) for row in rows))
 
 
+def random_size(market: MarketPath, seed: int, participation_cap: float = 0.2) -> OrderSize:
+    """From orders that any bar takes to orders of five times the volume of the horizon."""
+    of_volume = 10 ** (-3 + 3.7 * torch.rand(len(market), generator=rng(seed), dtype=torch.float64))
+    return OrderSize(of_volume * market.volume.double().sum(1), participation_cap)
+
+
+@st.composite
+def sizes(draw: st.DrawFn, market: MarketPath) -> OrderSize:
+    """Orders of next to nothing up to far more than ever traded, and any participation cap."""
+    of_volume = draw(st.one_of(st.just(0.0), st.floats(-6, 3).map(lambda exponent: 10**exponent)))
+    cap = draw(st.one_of(st.just(1.0), st.floats(1e-3, 1)))
+    return OrderSize(of_volume * market.volume.double().amax(1), cap)
+
+
 def overwritten_from(orders: OrderBatch, step: int, seed: int, volumes: Volumes) -> OrderBatch:
     """The same orders before bar ``step``; what becomes known in that bar or later is arbitrary.
 
@@ -116,7 +130,7 @@ def overwritten_from(orders: OrderBatch, step: int, seed: int, volumes: Volumes)
         volume=volume,
         volatility=other(market.volatility, step + 1, -5, 0),
     )
-    return OrderBatch(features, changed)
+    return OrderBatch(features, changed, orders.size)
 
 
 def assert_blind_to_the_future(strategy: Strategy, orders: OrderBatch, volumes: Volumes) -> None:

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from builders import FREE, GRID, HORIZON, LIMITS, random_market, rng, wild_markets
+from builders import FREE, GRID, HORIZON, random_market, rng, wild_markets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -13,16 +13,13 @@ from lem_models.execution import (
     RunningMarket,
     benchmark_on_finish,
     expected_slippage,
-    feasible_bounds,
     finish,
-    follow,
     settle,
     slippage_bps,
-    whole_lots,
 )
-from lem_models.orders import LOT, SCENARIOS, Benchmark, Limits, MarketPath, Scenario, Target
+from lem_models.fills import follow
+from lem_models.orders import SCENARIOS, Benchmark, MarketPath, Scenario, Target
 
-EVERY_LIMIT = pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS.keys())
 TOLERANCE_BPS = 0.01
 
 
@@ -214,25 +211,6 @@ def test_one_window_without_volume_leaves_the_others_as_they_were():
         assert torch.isfinite(getattr(others, name)).all(), name
 
 
-@pytest.mark.parametrize("untraded", [range(0, 3), range(4, 8), range(9, 12), [0, 5, 11]])
-@EVERY_LIMIT
-def test_nothing_fills_in_a_bar_without_trades_and_what_stays_open_is_reported(untraded, limits):
-    market = random_market(6, seed=10)
-    volume = market.volume.clone()
-    volume[:, list(untraded)] = 0
-    market = replace(market, volume=volume)
-    schedule = follow(torch.full((6, *GRID.shape, HORIZON), 1 / 3), market, limits)
-    assert (schedule[..., list(untraded)] == 0).all()
-    assert schedule.max() <= limits.cap_in_lots
-    results = settle(schedule, market, GRID)
-    assert torch.equal(results.filled_fraction, schedule.sum(-1))
-    assert (results.filled_fraction <= 1).all()
-    within_reach = min(1.0, (HORIZON - len(list(untraded))) * limits.cap_in_lots)
-    if 11 not in untraded:
-        assert (results.filled_fraction == within_reach).all()
-    assert all(torch.isfinite(values).all() for values in vars(results).values())
-
-
 # --- benchmarks at any scale --------------------------------------------------------------------------------------
 
 
@@ -293,80 +271,7 @@ def test_the_running_benchmark_hardly_notices_an_ordinary_later_volume():
         assert torch.allclose(before[..., : step + 1], after[..., : step + 1], rtol=5e-7, atol=0)
 
 
-# --- feasible by construction -------------------------------------------------------------------------------------
-
-
-@st.composite
-def fillable(draw: st.DrawFn) -> tuple[Limits, int]:
-    """Any horizon with limits that can fill the order, tight ones often."""
-    horizon = draw(st.integers(2, 60))
-    cap = draw(st.one_of(st.just(1 / horizon), st.floats(1 / horizon, 1.0)))
-    floor = cap * draw(st.one_of(st.just(0.0), st.just(1.0), st.floats(0.0, 1.0)))
-    return Limits(horizon=horizon, floor=floor, cap=cap), horizon
-
-
-@given(fillable(), st.lists(st.floats(0, 1), min_size=60, max_size=60))
-def test_whatever_is_chosen_within_the_bounds_the_order_stays_fillable(limits_and_horizon, choices):
-    limits, horizon = limits_and_horizon
-    remaining = torch.tensor(1.0)
-    for step in range(horizon):
-        lo, hi = feasible_bounds(remaining, horizon - step, limits)
-        assert 0 <= lo <= hi <= limits.cap_in_lots
-        assert hi <= remaining
-        assert lo >= min(remaining.item(), limits.floor_in_lots)
-        assert lo % LOT == 0
-        assert hi % LOT == 0
-        child = whole_lots(lo + (hi - lo) * choices[step], lo, hi)
-        assert lo <= child <= hi
-        remaining = remaining - child
-        assert remaining <= (horizon - step - 1) * limits.cap_in_lots
-    assert remaining == 0
-
-
-@given(fillable(), st.floats(0, 1))
-def test_finishing_is_within_the_bounds_as_soon_as_the_cap_allows(limits_and_horizon, share):
-    limits, horizon = limits_and_horizon
-    remaining = torch.tensor(math.floor(share * limits.cap_in_lots / LOT) * LOT)
-    for bars_left in range(1, horizon + 1):
-        _, hi = feasible_bounds(remaining, bars_left, limits)
-        assert hi == remaining
-
-
-def test_the_bounds_are_the_formulas_of_the_specification():
-    limits = Limits(horizon=12, floor=0.0625, cap=0.25)
-    for remaining, bars_left, lo, hi in [
-        (1.0, 12, 0.0625, 0.25),
-        (1.0, 4, 0.25, 0.25),
-        (0.875, 4, 0.125, 0.25),
-        (0.03125, 3, 0.03125, 0.03125),
-        (0.25, 1, 0.25, 0.25),
-        (0.0, 5, 0.0, 0.0),
-    ]:
-        assert feasible_bounds(torch.tensor(remaining), bars_left, limits) == (lo, hi)
-
-
-def test_rounding_to_lots_passes_the_gradient_through_and_none_beyond_the_bounds():
-    fraction = torch.tensor([-0.2, 0.123456789, 0.9], requires_grad=True)
-    children = whole_lots(fraction, torch.tensor(0.0), torch.tensor(0.5))
-    assert children.tolist() == [0.0, math.floor(0.123456789 / LOT) * LOT, 0.5]
-    children.sum().backward()
-    assert fraction.grad.tolist() == [0.0, 1.0, 0.0]
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    wild_markets(),
-    st.lists(st.floats(-1e6, 1e6), min_size=HORIZON, max_size=HORIZON),
-    st.sampled_from(sorted(LIMITS)),
-    st.permutations(range(HORIZON)),
-)
-def test_any_desire_becomes_a_schedule_that_adds_up_exactly(market, desired, name, summation):
-    limits = LIMITS[name]
-    schedule = follow(torch.tensor(desired)[None, None, None], market, limits)
-    assert schedule.min() >= 0
-    assert schedule.max() <= limits.cap_in_lots
-    assert schedule.sum() == 1
-    assert schedule[..., list(summation)].cumsum(-1)[..., -1] == 1
+# --- no number is lost --------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,8 +9,11 @@ from builders import (
     LIMITS,
     heads_that_answer,
     no_context,
+    overwritten_from,
     random_market,
+    random_size,
     rng,
+    sizes,
     wild_markets,
 )
 from hypothesis import given, settings
@@ -18,9 +21,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lem_models.baselines.volume_curve import VolumeCurve
-from lem_models.execution import settle
+from lem_models.execution import relative_price, settle
+from lem_models.fills import OpenOrder, capacity, fill
 from lem_models.heads import AllocationHeads, base_shares, may_finish, modulate
-from lem_models.orders import LOT, Limits, MarketPath, OrderBatch
+from lem_models.orders import LOT, Limits, MarketPath, OrderBatch, OrderSize
 
 NEVER = torch.tensor(-50.0)
 NOTHING = torch.tensor(0.0)
@@ -193,6 +197,91 @@ def test_an_order_that_never_chooses_to_finish_is_finished_by_the_last_bar(limit
     assert (decisions.path.sum(-1) == 1).all()
     if limits.floor == 0:
         assert (settle(decisions.schedule(), market, GRID).completion_bar == HORIZON).all()
+
+
+# --- decided in training, traded in earnest -----------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    wild_markets(with_untraded_bars=True),
+    st.integers(0, 2**31),
+    st.sampled_from([0.0, 0.1, 3.0, 100.0, 1e30]),
+    st.sampled_from(sorted(LIMITS)),
+)
+def test_where_no_volume_limits_an_order_it_trades_as_training_decided_to_the_last_bit(market, seed, size, name):
+    heads, context = heads_that_answer(*random_answers(seed, size), LIMITS[name]), no_context(market)
+    decided = heads(context, market).schedule()
+    assert torch.equal(heads.schedule(context, market), decided)
+    nothing = OrderSize(torch.zeros(len(market)), participation_cap=0.1)
+    assert torch.equal(heads.schedule(context, market, nothing), decided)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.data(),
+    wild_markets(with_untraded_bars=True),
+    st.integers(0, 2**31),
+    st.sampled_from([0.1, 3.0, 1e8]),
+    st.sampled_from(sorted(LIMITS)),
+)
+def test_whatever_the_network_answers_a_bar_takes_its_capacity_and_the_last_bar_is_asked_for_all(
+    data, market, seed, size, name
+):
+    limits, order_size = LIMITS[name], data.draw(sizes(market))
+    schedule = heads_that_answer(*random_answers(seed, size), limits).schedule(no_context(market), market, order_size)
+    taken = capacity(market, order_size).clamp_max(limits.cap_in_lots).expand_as(schedule)
+    assert schedule.min() >= 0
+    assert (schedule <= taken).all()
+    assert (schedule % LOT == 0).all()
+    assert torch.equal(schedule[..., -1], torch.minimum(1 - schedule[..., :-1].sum(-1), taken[..., -1]))
+    results = settle(schedule, market, GRID)
+    assert torch.equal(results.filled_fraction, schedule.sum(-1))
+    assert (results.filled_fraction <= 1).all()
+    assert (results.completion_bar[results.filled_fraction < 0.99] == HORIZON).all()
+    assert all(torch.isfinite(values).all() for values in vars(results).values())
+
+
+def test_an_order_that_finishes_asks_for_all_that_remains_until_nothing_does():
+    market = random_market(40, seed=3, untraded=0.1)
+    size = random_size(market, seed=4)
+    schedule = heads_that_answer(NOTHING, -NEVER).schedule(no_context(market), market, size)
+    taken = capacity(market, size)
+    remaining = torch.ones(40, *GRID.shape)
+    for step in range(HORIZON):
+        assert torch.equal(schedule[..., step], torch.minimum(remaining, taken[..., step]))
+        remaining = remaining - schedule[..., step]
+    assert (remaining == 0).any() and (remaining > 0).any()
+
+
+def test_decisions_asked_for_one_bar_at_a_time_are_those_of_the_whole_order():
+    heads = random_heads(independent=False)
+    market = random_market(20, seed=5, untraded=0.1)
+    size = random_size(market, seed=6)
+    context = torch.randn(20, HORIZON, 5, generator=rng(7))
+    schedule = heads.schedule(context, market, size)
+    taken, price = capacity(market, size), relative_price(market, GRID)
+    order = OpenOrder.untouched(torch.empty(20, *GRID.shape))
+    for step in range(HORIZON):
+        unknown = overwritten_from(OrderBatch(torch.zeros(20, 1, 1), market), step, seed=step, volumes="overwritten")
+        later = torch.arange(HORIZON)[:, None] > step
+        view = heads.view(torch.where(later, 7.0, context), unknown.market)
+        child, probability = heads.decide(step, order, view)
+        filled = fill(torch.where(probability > 0.5, order.remaining, child), taken[..., step])
+        assert torch.equal(filled, schedule[..., step])
+        order = order.after(filled, price[..., step])
+    assert torch.equal(order.remaining, 1 - schedule.sum(-1))
+
+
+def test_heads_that_overflow_trade_nothing():
+    heads = heads_that_answer(NOTHING, NEVER)
+    market = random_market(2)
+    for answer in (0, 1):
+        with torch.no_grad():
+            heads.out.bias.zero_()
+            heads.out.bias[:, answer] = float("nan")
+        with pytest.raises(FloatingPointError, match="the network overflows"):
+            heads.schedule(no_context(market), market)
 
 
 # --- one network per order, or one for all ------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ from builders import GRID, random_orders
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lem_models.orders import LOT, SCENARIOS, Benchmark, Limits, OrderGrid, Side, Target
+from lem_models.orders import LOT, SCENARIOS, Benchmark, Limits, OrderGrid, OrderSize, Side, Target
 
 LOTS_PER_ORDER = 2**23
 
@@ -101,6 +102,28 @@ def test_limits_that_contradict_each_other_are_refused(floor, cap, complaint):
         Limits(horizon=12, floor=floor, cap=cap)
 
 
+@pytest.mark.parametrize("cap", [0.0, -0.1, 1.1, math.nan])
+def test_a_participation_cap_that_is_no_part_of_the_volume_is_refused(cap):
+    with pytest.raises(ValueError, match=f"participation_cap is {cap}; it is a part of a bar's volume"):
+        OrderSize(torch.ones(3), participation_cap=cap)
+
+
+@pytest.mark.parametrize("quantity", [-3.0, math.nan, math.inf])
+def test_an_order_of_no_finite_number_of_units_is_refused(quantity):
+    with pytest.raises(ValueError, match=f"quantity holds {quantity:g}; an order trades a finite number of units"):
+        OrderSize(torch.tensor([1.0, quantity]))
+
+
+def test_orders_are_sized_by_the_volume_that_a_day_lets_expect_and_by_nothing_that_happens():
+    market = random_orders(5).market
+    size = OrderSize.of_daily_volume(market, 0.05, bars_per_day=24, participation_cap=0.1)
+    assert size.participation_cap == 0.1
+    expected = [0.05 * 24 * sum(bars) / len(bars) for bars in market.expected_volume.tolist()]
+    assert size.quantity.tolist() == pytest.approx(expected)
+    happened = replace(market, volume=market.volume * 7, price=market.price * 2, close=market.close * 3)
+    assert torch.equal(OrderSize.of_daily_volume(happened, 0.05, 24).quantity, size.quantity)
+
+
 def test_the_last_close_of_a_bar_is_the_close_of_the_bar_before():
     market = random_orders(3).market
     assert torch.equal(market.last_close[:, 0], market.arrival)
@@ -111,6 +134,11 @@ def test_a_batch_moved_to_a_device_keeps_every_number():
     orders = random_orders(3)
     moved = orders.to("cpu")
     assert len(moved) == len(moved.market) == 3
+    assert moved.size is None
     assert torch.equal(moved.features, orders.features)
     for name, values in vars(orders.market).items():
         assert torch.equal(getattr(moved.market, name), values)
+    sized = replace(orders, size=OrderSize(torch.tensor([1.0, 2.0, 3.0]), participation_cap=0.3)).to("cpu")
+    assert sized.size is not None
+    assert sized.size.quantity.tolist() == [1, 2, 3]
+    assert sized.size.participation_cap == 0.3

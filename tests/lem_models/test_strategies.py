@@ -15,17 +15,22 @@ from builders import (
     assert_blind_to_the_future,
     overwritten_from,
     random_orders,
+    random_size,
     rng,
     tiny_lem,
 )
 from torch import Tensor
 
 from lem_models.baselines import Strategy
+from lem_models.baselines.buyback import BuybackHeuristic
+from lem_models.baselines.dynamic_vwap import DynamicVwap
 from lem_models.baselines.optimal_stopping import OptimalStopping
+from lem_models.baselines.static_linear import StaticLinear
 from lem_models.baselines.twap import Twap
 from lem_models.baselines.volume_curve import VolumeCurve
 from lem_models.execution import settle
-from lem_models.orders import Limits, MarketPath, OrderBatch
+from lem_models.fills import capacity, follow, whole_lots
+from lem_models.orders import Limits, MarketPath, OrderBatch, OrderSize
 from lem_models.simulation import WalkLaw, walks
 
 CAPPED = Limits(horizon=HORIZON, floor=0.02, cap=0.15)
@@ -35,11 +40,18 @@ MODELS: dict[str, tuple[Strategy, Limits]] = {
     "LEM with independent heads": (tiny_lem(independent_heads=True), FREE),
     "LEM under limits": (tiny_lem(seed=0, floor=CAPPED.floor, cap=CAPPED.cap), CAPPED),
 }
+LINEAR = torch.randn(len(FEATURES), HORIZON, generator=rng(5)), torch.randn(HORIZON, generator=rng(6))
 BASELINES: dict[str, tuple[Strategy, Limits]] = {
     "TWAP": (Twap(FREE), FREE),
     "TWAP under limits": (Twap(CAPPED), CAPPED),
     "volume curve": (VolumeCurve(FREE), FREE),
     "volume curve under limits": (VolumeCurve(CAPPED), CAPPED),
+    "dynamic VWAP": (DynamicVwap(FREE, 1, persistence=0.9, gain=0.5), FREE),
+    "dynamic VWAP under limits": (DynamicVwap(CAPPED, 1, persistence=0.9, gain=0.5), CAPPED),
+    "static linear": (StaticLinear(FREE, *LINEAR), FREE),
+    "static linear under limits": (StaticLinear(CAPPED, *LINEAR), CAPPED),
+    "buyback heuristic": (BuybackHeuristic(FREE), FREE),
+    "buyback heuristic under limits": (BuybackHeuristic(CAPPED), CAPPED),
     "no-forecast stopping": (OptimalStopping(FREE), FREE),
     "no-forecast stopping under limits": (OptimalStopping(CAPPED), CAPPED),
 }
@@ -100,6 +112,83 @@ def test_a_cap_holds_after_bars_without_trades(strategy, limits):
     assert schedule.max() <= limits.cap_in_lots
 
 
+# --- orders of a size ---------------------------------------------------------------------------------------------
+
+
+def sized_orders(orders: int, untraded: float = 0.1) -> OrderBatch:
+    """Some fill at once, some never."""
+    small = random_orders(orders, untraded=untraded)
+    return replace(small, size=random_size(small.market, seed=9))
+
+
+@EVERY_STRATEGY
+def test_orders_of_a_size_take_what_the_volume_allows_and_ask_for_all_in_their_last_bar(strategy, limits):
+    orders = sized_orders(60)
+    schedule, taken = strategy.schedule(orders), capacity(orders.market, orders.size)
+    assert schedule.min() >= 0
+    assert (schedule <= taken.clamp_max(limits.cap_in_lots)).all()
+    filled = schedule.sum(-1)
+    assert (filled <= 1).all()
+    at_last = taken.clamp_max(limits.cap_in_lots).expand_as(schedule)[..., -1]
+    assert torch.equal(schedule[..., -1], torch.minimum(1 - schedule[..., :-1].sum(-1), at_last))
+    assert (filled == 1).any() and (filled < 1).any()
+
+
+@EVERY_STRATEGY
+def test_orders_of_next_to_nothing_trade_as_orders_without_a_size(strategy, limits):
+    orders = random_orders(30, untraded=0.1)
+    tiny = replace(orders, size=OrderSize(torch.full((30,), 1e-9)))
+    assert torch.equal(strategy.schedule(tiny), strategy.schedule(orders))
+
+
+def assert_decides_before_it_fills(strategy: Strategy, orders: OrderBatch) -> None:
+    """Overwrite bars, then lift the limit of the first of them: what was asked of it is the same in every future.
+
+    What it fills is the lesser of that and of its capacity, and nothing before it moves.
+    """
+    assert orders.size
+    schedule = strategy.schedule(orders)
+    for step in range(HORIZON):
+        other = overwritten_from(orders, step, seed=200 + step, volumes="overwritten")
+        volume = torch.where(torch.arange(HORIZON) == step, 1e30, other.market.volume)
+        unlimited = replace(other, market=replace(other.market, volume=volume))
+        asked, before = strategy.schedule(unlimited)[..., step], slice(0, step)
+        for outcome, filled in ((orders, schedule), (other, strategy.schedule(other))):
+            assert torch.equal(filled[..., before], schedule[..., before]), f"bar {step + 1} moves an earlier one"
+            taken = capacity(outcome.market, orders.size)[..., step]
+            assert torch.equal(filled[..., step], torch.minimum(asked, taken)), f"bar {step + 1} sees itself"
+
+
+@EVERY_STRATEGY
+def test_what_is_asked_of_a_bar_does_not_depend_on_what_it_can_take(strategy, limits):
+    assert_decides_before_it_fills(strategy, sized_orders(30))
+
+
+@dataclass(frozen=True)
+class KnowsItsBar:
+    """Asks for half of what the bar can take: what no strategy may do."""
+
+    name: str = "knows its bar"
+
+    def schedule(self, orders: OrderBatch) -> Tensor:
+        taken = capacity(orders.market, orders.size).expand(-1, -1, HORIZON, -1)
+        return follow(whole_lots(taken / 2, taken * 0, taken), orders.market, FREE, orders.size)
+
+
+def test_a_strategy_that_knows_the_volume_of_its_bar_is_caught():
+    with pytest.raises(AssertionError, match="sees itself"):
+        assert_decides_before_it_fills(KnowsItsBar(), sized_orders(30))
+
+
+@pytest.mark.parametrize(("strategy", "limits"), MODELS.values(), ids=MODELS.keys())
+def test_models_decide_on_what_was_filled_not_on_what_was_asked(strategy, limits):
+    orders = sized_orders(60, untraded=0.0)
+    bars = range(HORIZON)
+    sized, free = strategy.schedule(orders), strategy.schedule(replace(orders, size=None))
+    later = [(sized[..., step] > free[..., step]).any() for step in bars]
+    assert any(later)
+
+
 # --- what surrounds an order changes nothing ----------------------------------------------------------------------
 
 
@@ -145,7 +234,8 @@ def test_asking_twice_gives_the_same_schedule_and_leaves_the_orders_alone(strate
 
 def test_every_strategy_has_a_name_of_its_own_kind():
     names = {strategy.name for strategy, _ in STRATEGIES.values()}
-    assert names == {"LEM", "TWAP", "volume curve", "no-forecast stopping"}
+    fixed = {"TWAP", "volume curve", "dynamic VWAP", "static linear"}
+    assert names == {"LEM", "buyback heuristic", "no-forecast stopping"} | fixed
 
 
 # --- causality ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from lem_pipeline import report, report_tables
+from lem_pipeline.edges import edge_intervals, improvement_intervals
 from lem_pipeline.yardsticks import PUBLISHED
 
 REPORTS = Path(__file__).parents[2] / "sql" / "reports"
@@ -48,20 +49,32 @@ def order_results(gain: float, horizon: int = 12, days: int = 20, asset_class: s
 
 
 def results(orders: pd.DataFrame) -> SimpleNamespace:
-    """The three frames a report is made of, by the project's own SQL."""
+    """The frames a report is made of, by the project's own SQL and statistics."""
     with duckdb.connect() as connection:
         connection.execute("create schema results")
         connection.execute("create table results.order_results as select * from orders")
         queries = {
             "scenarios": (REPORTS / "slippage_by_scenario.sql").read_text(),
-            "improvements": (REPORTS / "side_averaged_improvement.sql").read_text(),
+            "daily": (REPORTS / "daily_improvements.sql").read_text(),
             "completions": COMPLETIONS,
         }
-        return SimpleNamespace(**{name: connection.execute(sql).df() for name, sql in queries.items()})
+        frames = SimpleNamespace(**{name: connection.execute(sql).df() for name, sql in queries.items()})
+    frames.improvements, frames.edges = improvement_intervals(frames.daily), edge_intervals(frames.daily)
+    return frames
+
+
+def verdict(frames: SimpleNamespace) -> list[str]:
+    return report.verdict(frames.improvements, frames.edges, frames.scenarios).splitlines()
+
+
+def headline(frames: SimpleNamespace) -> pd.DataFrame:
+    return report_tables.headline_table(frames.improvements, frames.edges, frames.scenarios)
 
 
 def page(frames: SimpleNamespace, simulated: bool = False) -> str:
-    return report.comparison_html(frames.scenarios, frames.improvements, frames.completions, PROVENANCE, simulated)
+    return report.comparison_html(
+        frames.scenarios, frames.improvements, frames.edges, frames.completions, PROVENANCE, simulated
+    )
 
 
 class Loads(HTMLParser):
@@ -88,7 +101,7 @@ class Loads(HTMLParser):
 
 @pytest.fixture(scope="module")
 def frames():
-    return results(pd.concat([order_results(1.0), order_results(-1.0, asset_class="dow")]))
+    return results(pd.concat([order_results(1.0), order_results(-1.0, days=100, asset_class="dow")]))
 
 
 @pytest.fixture(scope="module")
@@ -102,43 +115,40 @@ def words(html):
 
 
 def test_a_gain_is_reported_with_its_interval_and_the_yardsticks(frames):
-    crypto, _ = report.verdict(frames.improvements).splitlines()
-    row = report_tables.by_duration(frames.improvements, "lem-crypto", "LEM")[6]
-    gain, half = row["mean_improvement_bps"], 1.96 * row["standard_error_bps"]
-    assert f"lem-crypto: at minimum duration 6 the model improves on VWAP by {gain:.2f} ± {half:.2f}" in crypto
-    assert "+0.00 ± 0.00 for TWAP on 40 order windows" in crypto
-    edge, error = row["edge_over_stopping_bps"], row["edge_over_stopping_standard_error_bps"]
-    assert f"(better than stopping without any forecast: +{edge:.2f} ± {1.96 * error:.2f} bps paired)" in crypto
+    crypto, _ = verdict(frames)
+    edge = report_tables.by_duration(frames.edges, "lem-crypto", "no-forecast stopping")[6]
+    learned = report_tables.by_duration(frames.improvements, "lem-crypto", "LEM")[6]
+    assert crypto.startswith(
+        f"lem-crypto: at minimum duration 6 an order gains {report_tables.with_interval(learned)} bps on VWAP, and the "
+        f"model is better than stopping without any forecast ({report_tables.with_interval(edge)} bps, paired) "
+        "at a standard deviation of one order of "
+    )
 
 
-def test_a_model_that_is_worse_is_said_not_to_improve(frames):
-    _, dow = report.verdict(frames.improvements).splitlines()
-    assert re.match(r"lem-dow: at minimum duration 6 the model does not improve on VWAP, it costs \d\.\d\d ±", dow)
-    assert "(worse than stopping without any forecast: −" in dow
+def test_a_model_that_is_worse_is_said_to_be_worse(frames):
+    _, dow = verdict(frames)
+    assert re.search(r"at minimum duration 6 an order gains −\d+\.\d\d \[", dow)
+    assert re.search(r"the model is worse than stopping without any forecast \(−\d", dow)
 
 
 def test_an_interval_that_contains_zero_is_no_gain(frames):
-    for sentence in report.verdict(frames.improvements).splitlines():
-        assert "at the fixed duration 12 the model does not measurably improve on VWAP" in sentence
-        assert "an interval that contains zero" in sentence
-        assert "(no measurable difference from stopping without any forecast: " in sentence
-
-
-def test_a_gain_that_twap_shares_is_not_called_better():
-    frames = results(order_results(1.0))
-    shared = frames.improvements.assign(edge_over_twap_bps=0.1, edge_over_twap_standard_error_bps=1.0)
-    assert "for TWAP (not measurably better: +0.10 ± 1.96 paired)" in report.verdict(shared)
+    for sentence in verdict(frames):
+        fixed = sentence.split("at the fixed duration 12")[1]
+        assert "gains nothing measurable (" in fixed
+        assert "the model is not measurably different from stopping without any forecast (" in fixed
+        assert re.search(r"paired; \d+\.\d\d would have been seen\)", fixed)
 
 
 def test_a_single_day_gives_no_interval_and_no_claim():
-    sentence = report.verdict(results(order_results(1.0, days=1)).improvements)
-    assert "with no interval as all orders lie in one day" in sentence
-    assert "improves on" not in sentence
+    (sentence,) = verdict(results(order_results(1.0, days=1)))
+    assert "the model cannot be told from stopping without any forecast (" in sentence
+    assert "too few days for an interval" in sentence
+    assert "better" not in sentence
 
 
 def test_without_headline_orders_there_is_no_verdict(frames):
-    only_twap = frames.improvements[frames.improvements["benchmark"] == "TWAP"]
-    assert all("no verdict" in sentence for sentence in report.verdict(only_twap).splitlines())
+    only_twap = [frame[frame["benchmark"] == "TWAP"] for frame in (frames.improvements, frames.edges)]
+    assert all("no verdict" in line for line in report.verdict(*only_twap, frames.scenarios).splitlines())
 
 
 def test_the_page_loads_nothing(html):
@@ -154,7 +164,7 @@ def test_plotly_is_inlined_once(html):
 @pytest.mark.parametrize("simulated", [True, False])
 def test_simulated_data_are_named_on_the_page_and_in_the_table_and_only_then(frames, simulated):
     document = page(frames, simulated)
-    table = report.headline_markdown(frames.improvements, frames.scenarios, simulated)
+    table = report.headline_markdown(frames.improvements, frames.edges, frames.scenarios, simulated)
     title = re.search("<title>(.*)</title>", document).group(1)
     for text in (title, document.split("<main>")[0], table):
         assert ("SIMULATED DATA" in text) == simulated
@@ -170,6 +180,8 @@ def test_the_page_states_its_artefacts(words):
         "removes the drift",
         "error of that proxy",
         "clustered by day",
+        "runs of days are resampled together",
+        "a bound on what any strategy could have earned, and no strategy",
         "Only the edge over no-forecast stopping is the worth of what the model has learned",
         "sees the bar it trades in",
     ):
@@ -178,25 +190,24 @@ def test_the_page_states_its_artefacts(words):
 
 def test_without_the_stopping_baseline_nothing_is_said_of_it(frames):
     alone = results(order_results(1.0).query("strategy != 'no-forecast stopping'"))
-    assert "without any forecast" not in report.verdict(alone.improvements)
-    table = report_tables.headline_table(alone.improvements, alone.scenarios)
-    assert set(table["LEM over stopping, paired, bps"]) == {"–"}
+    assert "without any forecast" not in " ".join(verdict(alone))
+    assert set(headline(alone)["LEM over no-forecast stopping, bps"]) == {"–"}
 
 
 def test_the_headline_puts_every_mean_beside_its_interval_and_yardstick(frames):
-    table = report_tables.headline_table(frames.improvements, frames.scenarios)
+    table = headline(frames)
     assert list(table["minimum duration"]) == ["6", "9", "11", "12 (fixed)"] * 2
-    yardsticks = [
-        "no-forecast stopping, bps",
-        "LEM over stopping, paired, bps",
-        "LEM over TWAP, paired, bps",
-    ]
-    for column in ("LEM, bps", "LEM, σ", *yardsticks):
-        assert table[column].str.contains(" ± ").all()
+    for column in (
+        "LEM over no-forecast stopping, bps",
+        "LEM over TWAP, bps",
+        "LEM on VWAP, σ",
+    ):
+        assert table[column].str.fullmatch(r"[+−]\d+\.\d+ \[[+−]\d+\.\d+, [+−]\d+\.\d+\]").all()
+    assert (table["detectable, bps"].astype(float) > 0).all()
 
 
 def test_the_headline_markdown_is_one_well_formed_table(frames):
-    lines = report.headline_markdown(frames.improvements, frames.scenarios, simulated=False).splitlines()
+    lines = report.headline_markdown(frames.improvements, frames.edges, frames.scenarios, simulated=False).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + 8
     assert len({row.count("|") for row in rows}) == 1
@@ -222,6 +233,6 @@ def test_published_sellers_pay_what_published_buyers_pay_when_nobody_may_stop_ea
 
 def test_another_horizon_has_its_own_rows_and_borrows_no_published_figures():
     frames = results(order_results(1.0, horizon=8))
-    table = report_tables.headline_table(frames.improvements, frames.scenarios)
+    table = headline(frames)
     assert list(table["minimum duration"]) == ["4", "6", "7", "8 (fixed)"]
     assert "No published figures exist for this asset class and horizon." in " ".join(page(frames).split())

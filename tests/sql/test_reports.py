@@ -59,6 +59,10 @@ def window_improvements(orders: pd.DataFrame) -> pd.DataFrame:
     return (-(wide["buy"] + wide["sell"]) / 2).rename("improvement").reset_index()
 
 
+def daily_keys(orders: pd.DataFrame) -> pd.DataFrame:
+    return orders[SIDE_AVERAGED].assign(trading_day=orders["bar_start"].dt.date)
+
+
 @pytest.fixture(scope="module")
 def orders():
     return random_orders()
@@ -71,12 +75,12 @@ def scenarios(orders):
 
 @pytest.fixture(scope="module")
 def improvements(orders):
-    return report("side_averaged_improvement", orders).set_index(SIDE_AVERAGED)
+    return report("daily_improvements", orders).set_index([*SIDE_AVERAGED, "trading_day"])
 
 
 def test_every_scenario_has_one_row(orders, scenarios, improvements):
     assert scenarios.index.is_unique and len(scenarios) == len(orders[SCENARIO].drop_duplicates())
-    assert improvements.index.is_unique and len(improvements) == len(orders[SIDE_AVERAGED].drop_duplicates())
+    assert improvements.index.is_unique and len(improvements) == len(daily_keys(orders).drop_duplicates())
 
 
 def test_moments_and_tails_agree_with_numpy(orders, scenarios):
@@ -125,7 +129,7 @@ def test_copying_an_asset_does_not_shrink_the_standard_error(orders):
 def test_a_day_is_a_utc_day_whatever_the_time_zone_of_the_session(orders, scenarios, improvements):
     for name, expected, keys in (
         ("slippage_by_scenario", scenarios, SCENARIO),
-        ("side_averaged_improvement", improvements, SIDE_AVERAGED),
+        ("daily_improvements", improvements, [*SIDE_AVERAGED, "trading_day"]),
     ):
         elsewhere = report(name, orders, time_zone="Asia/Tokyo").set_index(keys)
         pd.testing.assert_frame_equal(elsewhere, expected)
@@ -133,63 +137,36 @@ def test_a_day_is_a_utc_day_whatever_the_time_zone_of_the_session(orders, scenar
 
 def test_a_single_day_has_no_standard_error(orders):
     one_day = orders[orders["bar_start"].dt.date == orders["bar_start"].min().date()]
-    for name, count in (("slippage_by_scenario", 3), ("side_averaged_improvement", 4)):
-        errors = report(name, one_day).filter(like="standard_error")
-        assert errors.shape[1] == count and errors.isna().all(axis=None)
+    errors = report("slippage_by_scenario", one_day).filter(like="standard_error")
+    assert errors.shape[1] == 3 and errors.isna().all(axis=None)
 
 
 def test_improvement_is_the_negated_average_of_buying_and_selling(orders, improvements):
-    for key, group in window_improvements(orders).groupby(SIDE_AVERAGED):
-        row, improvement = improvements.loc[key], group["improvement"]
-        in_sigma = improvement / group["volatility_bps"]
-        assert row["orders"] == len(group)
-        assert row["mean_improvement_bps"] == pytest.approx(improvement.mean())
-        assert row["std_improvement_bps"] == pytest.approx(improvement.std())
-        assert row["mean_improvement_sigma"] == pytest.approx(in_sigma.mean())
-        starts = group["bar_start"]
-        assert row["standard_error_bps"] == pytest.approx(clustered_standard_error(improvement, starts))
-        assert row["standard_error_sigma"] == pytest.approx(clustered_standard_error(in_sigma, starts))
-
-
-@pytest.mark.parametrize(
-    ("strategy", "edge"), [("TWAP", "edge_over_twap"), ("no-forecast stopping", "edge_over_stopping")]
-)
-def test_an_edge_is_paired_by_window(orders, improvements, strategy, edge):
-    windows = window_improvements(orders)
-    other = windows[windows["strategy"] == strategy].drop(columns="strategy")
-    paired = windows.merge(other, on=[c for c in other if c != "improvement"], suffixes=("", "_other"))
-    paired["edge"] = paired["improvement"] - paired["improvement_other"]
-    for key, group in paired.groupby(SIDE_AVERAGED):
+    windows = window_improvements(orders).assign(trading_day=lambda rows: rows["bar_start"].dt.tz_localize(None))
+    windows["trading_day"] = windows["trading_day"].dt.normalize()
+    for key, group in windows.groupby([*SIDE_AVERAGED, "trading_day"]):
         row = improvements.loc[key]
-        assert row[f"{edge}_bps"] == pytest.approx(group["edge"].mean())
-        error = clustered_standard_error(group["edge"], group["bar_start"])
-        assert row[f"{edge}_standard_error_bps"] == pytest.approx(error)
-
-
-def test_twap_has_no_edge_over_itself(improvements):
-    twap = improvements.xs("TWAP", level="strategy")
-    edges = twap[["edge_over_twap_bps", "edge_over_twap_standard_error_bps"]]
-    assert (edges == 0).all(axis=None)
+        assert row["order_windows"] == len(group)
+        assert row["improvement_bps"] == pytest.approx(group["improvement"].sum())
+        assert row["improvement_sigma"] == pytest.approx((group["improvement"] / group["volatility_bps"]).sum())
 
 
 def test_drift_cancels_between_buying_and_selling(orders):
     side = orders["side"].map({"buy": 1, "sell": -1})
     drifting = orders.assign(slippage_bps=orders["slippage_bps"] + 50 * side)
-    columns = ["mean_improvement_bps", "standard_error_bps", "edge_over_twap_bps"]
+    columns = ["improvement_bps", "improvement_sigma"]
     np.testing.assert_allclose(
-        report("side_averaged_improvement", drifting)[columns],
-        report("side_averaged_improvement", orders)[columns],
-        atol=1e-9,
+        report("daily_improvements", drifting)[columns], report("daily_improvements", orders)[columns], atol=1e-9
     )
 
 
 def test_a_window_that_was_only_bought_is_left_out(orders, improvements):
     first = (orders["symbol"] == "A") & (orders["bar_start"] == orders["bar_start"].min())
-    unsold = report("side_averaged_improvement", orders[~(first & (orders["side"] == "sell"))])
-    assert (unsold["orders"].to_numpy() == improvements["orders"].to_numpy() - 1).all()
+    unsold = report("daily_improvements", orders[~(first & (orders["side"] == "sell"))])
+    assert unsold["order_windows"].sum() == improvements["order_windows"].sum() - len(orders[first]) / 2
 
 
-@pytest.mark.parametrize("name", ["slippage_by_scenario", "side_averaged_improvement"])
+@pytest.mark.parametrize("name", ["slippage_by_scenario", "daily_improvements"])
 def test_every_column_is_described(name, orders):
     text = (REPORTS / f"{name}.sql").read_text()
     final_select = text[text.rindex("\nselect\n") :]

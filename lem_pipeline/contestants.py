@@ -1,0 +1,47 @@
+"""Everything that a model is measured against, on the same orders."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from lem_models.baselines import Strategy
+from lem_models.baselines.buyback import BuybackHeuristic
+from lem_models.baselines.dynamic_vwap import DynamicVwap
+from lem_models.baselines.optimal_stopping import OptimalStopping
+from lem_models.baselines.oracle import Oracle
+from lem_models.baselines.shuffled import ShuffledFeatures
+from lem_models.baselines.static_linear import StaticLinear
+from lem_models.baselines.twap import Twap
+from lem_models.baselines.volume_curve import VolumeCurve
+
+if TYPE_CHECKING:
+    from lem_models.config import LEMConfig
+    from lem_models.orders import Limits
+    from lem_pipeline.panel import OrderPanel
+
+_FITTED_ON = 4_096  # training windows; what is fitted has a few hundred weights at most
+
+
+def contestants(model: Strategy, data: "OrderPanel", config: "LEMConfig", limits: "Limits") -> list[Strategy]:
+    """The model, the baselines, the placebo and the bound; what is fitted saw the training split alone.
+
+    Args:
+        model: As it is served.
+        data: Bars and order windows.
+        config: Gives lookback and horizon.
+        limits: Participation limits of all.
+    """
+    rows = data.rows("train")
+    rows = rows[torch.linspace(0, len(rows) - 1, min(_FITTED_ON, len(rows))).long()]
+    training = data.panel.orders(rows, config.lookback, config.horizon)
+    return [
+        model,
+        OptimalStopping(limits),
+        Twap(limits),
+        VolumeCurve(limits),
+        DynamicVwap.fit(limits, data.features, training.features),
+        StaticLinear.fit(limits, training),
+        BuybackHeuristic(limits),
+        ShuffledFeatures(model),
+        Oracle(limits),
+    ]

@@ -1,0 +1,44 @@
+-- One row per model, strategy, benchmark, target, minimum duration and UTC day: the improvement of the order windows that begin in it, each averaged over buying and selling, which removes drift.
+
+with order_results as (
+    select * from results.order_results
+),
+
+buys as (
+    select * from order_results where side = 'buy'
+),
+
+sells as (
+    select * from order_results where side = 'sell'
+),
+
+order_windows as (
+    select
+        model,
+        asset_class,
+        strategy,
+        benchmark,
+        target,
+        minimum_duration,
+        -- A day is a UTC day whatever the session's time zone.
+        (bar_start at time zone 'UTC')::date as trading_day,
+        -(buys.slippage_bps + sells.slippage_bps) / 2 as improvement_bps,
+        improvement_bps / nullif(buys.volatility_bps, 0) as improvement_sigma
+    from buys
+    join sells using (model, asset_class, strategy, symbol, bar_start, benchmark, target, minimum_duration)
+)
+
+select
+    model, -- registered model the orders were run for
+    asset_class, -- family of instruments: crypto or dow
+    strategy, -- who sliced the order
+    benchmark, -- price the order is measured against: VWAP or TWAP
+    target, -- what is fixed: quantity (units) or notional (currency)
+    minimum_duration, -- first bar in which the order may be complete
+    trading_day, -- UTC day in which the order windows begin
+    count(improvement_bps) as order_windows, -- order windows that begin in this day, over all symbols
+    sum(improvement_bps) as improvement_bps, -- their improvements added up; positive is good
+    sum(improvement_sigma) as improvement_sigma -- the same in volatilities of one bar
+from order_windows
+group by all
+order by all

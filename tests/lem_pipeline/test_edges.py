@@ -1,0 +1,70 @@
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lem_pipeline.edges import edge_intervals, improvement_intervals
+
+KEYS = ["strategy", "benchmark", "target", "minimum_duration"]
+
+
+def daily(days: int = 60, asset_class: str = "crypto", every: int = 1) -> pd.DataFrame:
+    """A model that gains 2 bps a window at minimum duration 1, nothing at 2, over others that share its days' luck."""
+    random = np.random.default_rng(1)
+    kinds = product(["LEM", "TWAP", "buyback heuristic"], ["VWAP", "TWAP"], ["quantity"], [1, 2])
+    starts = pd.date_range("2024-01-01", periods=days, freq=f"{every}D")
+    luck, windows = random.normal(0, 30, days), random.integers(1, 5, days)
+    return pd.concat(
+        pd.DataFrame(
+            {
+                **dict(zip(KEYS, kind, strict=True)),
+                "trading_day": starts,
+                "order_windows": windows,
+                "improvement_bps": windows
+                * (luck + random.normal(0, 1, days) + 2 * (kind[0] == "LEM" and kind[3] == 1)),
+                "improvement_sigma": windows * random.normal(0, 1, days),
+            }
+        )
+        for kind in kinds
+    ).assign(model=f"lem-{asset_class}", asset_class=asset_class)
+
+
+def test_means_are_means_over_order_windows():
+    rows = daily()
+    found = improvement_intervals(rows).set_index(KEYS)
+    for key, group in rows.groupby(KEYS):
+        expected = group["improvement_bps"].sum() / group["order_windows"].sum()
+        assert found.loc[key, "mean_bps"] == pytest.approx(expected)
+        assert found.loc[key, "order_windows"] == group["order_windows"].sum()
+        assert found.loc[key, "days"] == 60
+        assert found.loc[key, "low_sigma"] < found.loc[key, "mean_sigma"] < found.loc[key, "high_sigma"]
+
+
+def test_an_edge_is_the_difference_of_two_means_and_far_more_certain_than_either():
+    rows = daily()
+    means, edges = improvement_intervals(rows).set_index(KEYS), edge_intervals(rows)
+    assert sorted(set(edges["baseline"])) == ["TWAP", "buyback heuristic"]
+    for _, edge in edges.iterrows():
+        kind = (edge["benchmark"], edge["target"], edge["minimum_duration"])
+        own, other = (means.loc[(name, *kind)] for name in ("LEM", edge["baseline"]))
+        assert edge["mean_bps"] == pytest.approx(own["mean_bps"] - other["mean_bps"])
+        assert edge["high_bps"] - edge["low_bps"] < 0.2 * (own["high_bps"] - own["low_bps"])
+        assert edge["is_better"] == (edge["minimum_duration"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("asset_class", "days", "every", "known"),
+    [
+        ("crypto", 13, 1, False),
+        ("crypto", 14, 1, True),
+        ("dow", 5, 17, False),
+        ("dow", 6, 17, True),
+    ],
+)
+def test_fewer_than_two_blocks_of_days_leave_the_interval_unknown(asset_class, days, every, known):
+    rows = daily(days, asset_class, every)
+    for found in (improvement_intervals(rows), edge_intervals(rows)):
+        assert found["mean_bps"].notna().all()
+        assert found[["low_bps", "high_bps", "minimum_detectable_bps"]].notna().all(axis=None) == known
+    assert known or not edge_intervals(rows)["is_better"].any()
