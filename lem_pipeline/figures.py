@@ -11,8 +11,10 @@ from lem_pipeline.report_tables import (
     ORACLE,
     SHUFFLED,
     STOPPING_STRATEGY,
+    TWAP_STRATEGY,
     estimate,
     headline_orders,
+    key_durations,
     single_order_std,
     strategies,
 )
@@ -112,6 +114,29 @@ def edge_figure(edges: pd.DataFrame) -> go.Figure:
         )
     figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
     figure.update_xaxes(dtick=1 if orders["minimum_duration"].max() <= 16 else None)
+    return figure
+
+
+def cost_figure(curves: pd.DataFrame) -> go.Figure:
+    """What one model gains over TWAP once impact is paid, by order size: a line per key minimum duration."""
+    over_twap = curves[curves["baseline"] == TWAP_STRATEGY]
+    durations = [
+        m for m in key_durations(int(curves["minimum_duration"].max())) if m in set(over_twap["minimum_duration"])
+    ]
+    figure = _figure("order size, percent of a day's volume", "gain over TWAP after impact, bps", 420)
+    for duration, colour in zip(durations, COLOURS.values(), strict=False):
+        rows = over_twap[over_twap["minimum_duration"] == duration].sort_values("size_percent")
+        figure.add_scatter(
+            name=f"minimum duration {duration}",
+            x=rows["size_percent"],
+            y=rows["mean_bps"],
+            error_y=_interval(rows) | {"thickness": 1.5, "width": 2},
+            hovertemplate="%{x} % of a day: %{y:+.2f} bps",
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+        )
+    figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
+    figure.update_xaxes(type="log", tickvals=sorted(set(curves["size_percent"])), ticktext=None)
     return figure
 
 
