@@ -51,3 +51,7 @@ class WarehouseLockedError(WarehouseError):
 
 class NoOrderWindowsError(LemError):
     """The data hold no run of bars as long as lookback and horizon ask for."""
+
+
+class LeakError(LemError):
+    """A model knows what it cannot know, and is not registered."""
