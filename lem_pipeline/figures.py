@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from lem_pipeline.report_tables import (
     MODEL_STRATEGY,
+    NORMAL_95,
     ORACLE,
     SHUFFLED,
     STOPPING_STRATEGY,
@@ -114,6 +115,27 @@ def edge_figure(edges: pd.DataFrame) -> go.Figure:
         )
     figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
     figure.update_xaxes(dtick=1 if orders["minimum_duration"].max() <= 16 else None)
+    return figure
+
+
+def group_figure(groups: pd.DataFrame) -> go.Figure:
+    """Where one model gains over stopping without forecasts: a row per group of order windows, 95 % intervals."""
+    rows = groups[groups["minimum_duration"] == key_durations(int(groups["minimum_duration"].max()))[0]]
+    order = {trait: place for place, trait in enumerate(("year", "session", "volatility", "liquidity", "symbol"))}
+    rows = rows.sort_values(["trait", "value"], key=lambda column: column.map(order).fillna(column))
+    figure = _figure("gain over stopping without forecasts, bps", "", 100 + 20 * len(rows))
+    figure.add_scatter(
+        x=rows["mean_edge_bps"],
+        y=[list(rows["trait"]), list(rows["value"])],
+        error_x={"array": NORMAL_95 * rows["standard_error_bps"], "thickness": 1.5, "width": 2},
+        customdata=rows["order_windows"],
+        hovertemplate="%{y}: %{x:+.2f} bps on %{customdata:,} order windows<extra></extra>",
+        mode="markers",
+        marker={"color": COLOURS[MODEL_STRATEGY], "size": 7},
+    )
+    figure.add_vline(0, line={"width": 1, "color": "#8b8f97"})
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 11}, automargin=True)
+    figure.update_layout(margin={"t": 12})
     return figure
 
 

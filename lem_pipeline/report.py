@@ -106,6 +106,7 @@ class Results:
         improvements: Rows of `reports.improvements`.
         edges: Rows of `reports.edges`.
         cost_curves: Rows of `reports.cost_curves`.
+        groups: Rows of `reports.edges_by_group`.
         capped: Rows of `reports.capped_orders`.
         completions: Number of ``orders`` by model, strategy, minimum_duration and completion_bar.
     """
@@ -114,6 +115,7 @@ class Results:
     improvements: pd.DataFrame
     edges: pd.DataFrame
     cost_curves: pd.DataFrame
+    groups: pd.DataFrame
     capped: pd.DataFrame
     completions: pd.DataFrame
 
@@ -167,6 +169,7 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         "scenario": figures.scenario_figure(scenarios),
         "completion": figures.completion_figure(results.completions),
         "dispersion": figures.dispersion_figure(improvements, scenarios),
+        "group": figures.group_figure(results.groups),
         "cost": figures.cost_figure(results.cost_curves),
     }
     return ModelSection(

@@ -173,6 +173,7 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
         asset_key("reports.edges"),
         asset_key("reports.cost_curves"),
         asset_key("reports.capped_orders"),
+        asset_key("reports.edges_by_group"),
         asset_key("quality.dow_coverage"),
     ],
     kinds={"html"},
@@ -189,6 +190,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         "improvements": "from reports.improvements order by all",
         "edges": "from reports.edges order by all",
         "cost_curves": "from reports.cost_curves order by all",
+        "groups": "from reports.edges_by_group order by all",
         "capped": "from reports.capped_orders order by all",
         "completions": (SQL / "queries/completions.sql").read_text(),
     }

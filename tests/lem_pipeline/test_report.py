@@ -55,11 +55,17 @@ def results(orders: pd.DataFrame) -> report.Results:
     capped = pd.concat(headline.assign(order_size=0.1, participation_cap=cap) for cap in (0.05, 0.25))
     with duckdb.connect() as connection:
         connection.execute("create schema results")
+        connection.execute("create schema features")
+        connection.execute(
+            "create table features.bar_features as "
+            "select distinct asset_class, symbol, bar_start, 5.0 as expected_volume, 2.0 as close from orders"
+        )
         for table, rows in (("order_results", orders), ("capped_order_results", capped)):
             connection.register("rows", rows)
             connection.execute(f"create table results.{table} as from rows")
         queries = {
             "scenarios": (REPORTS / "slippage_by_scenario.sql").read_text(),
+            "groups": (REPORTS / "edges_by_group.sql").read_text(),
             "capped": (REPORTS / "capped_orders.sql").read_text(),
             "completions": COMPLETIONS,
         }

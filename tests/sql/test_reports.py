@@ -37,9 +37,14 @@ def random_orders(days: int = 12) -> pd.DataFrame:
 
 
 def report(name: str, orders: pd.DataFrame, time_zone: str = "UTC") -> pd.DataFrame:
+    keys = orders[["asset_class", "symbol", "bar_start"]].drop_duplicates()
+    features = keys.assign(expected_volume=np.arange(len(keys)) + 1.0, close=2.0)
     with duckdb.connect() as connection:
+        connection.register("features", features)
         connection.execute(f"set timezone = '{time_zone}'")
         connection.execute("create schema results")
+        connection.execute("create schema features")
+        connection.execute("create table features.bar_features as from features")
         for table in ("order_results", "capped_order_results"):
             connection.execute(f"create table results.{table} as select * from orders")
         return connection.execute((REPORTS / f"{name}.sql").read_text()).df()
@@ -193,7 +198,38 @@ def test_capped_orders_are_averaged_over_sides_and_windows_and_clustered_by_day(
         assert row["share_filled"] == pytest.approx((group["filled_fraction"] == 1).mean())
 
 
-@pytest.mark.parametrize("name", ["slippage_by_scenario", "daily_improvements", "capped_orders"])
+TRAITS = {
+    "symbol": {"A", "B"},
+    "year": {"2024"},
+    "session": {"Asia, 00 to 07 UTC", "Europe, 07 to 13 UTC"},
+    "volatility": {"1 calm", "2 usual", "3 wild"},
+    "liquidity": {"1 thin", "2 usual", "3 deep"},
+}
+
+
+def test_edges_by_group_are_paired_side_averaged_and_add_up_to_all_windows(orders):
+    found = report("edges_by_group", orders).set_index(["minimum_duration", "trait", "value"])
+    headline = orders[orders["benchmark"] == "VWAP"]
+    wide = headline.pivot(
+        index=["minimum_duration", "symbol", "bar_start"], columns=["strategy", "side"], values="slippage_bps"
+    )
+    edge = (wide["no-forecast stopping"].mean(axis=1) - wide["LEM"].mean(axis=1)).rename("edge").reset_index()
+    for duration, windows in edge.groupby("minimum_duration"):
+        for trait, values in TRAITS.items():
+            rows = found.loc[(duration, trait)]
+            assert set(rows.index) == values
+            assert rows["order_windows"].sum() == len(windows)
+            assert np.average(rows["mean_edge_bps"], weights=rows["order_windows"]) == pytest.approx(
+                windows["edge"].mean()
+            )
+        for symbol, group in windows.groupby("symbol"):
+            row = found.loc[(duration, "symbol", symbol)]
+            assert row["mean_edge_bps"] == pytest.approx(group["edge"].mean())
+            error = clustered_standard_error(group["edge"], group["bar_start"])
+            assert row["standard_error_bps"] == pytest.approx(error)
+
+
+@pytest.mark.parametrize("name", ["slippage_by_scenario", "daily_improvements", "edges_by_group", "capped_orders"])
 def test_every_column_is_described(name, orders):
     orders = capped(orders) if name == "capped_orders" else orders
     text = (REPORTS / f"{name}.sql").read_text()
