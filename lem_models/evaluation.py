@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lem_models.baselines import Strategy
 from lem_models.execution import OrderResults, settle
-from lem_models.orders import OrderGrid
+from lem_models.orders import InformationSet, OrderGrid
 from lem_models.windows import MarketPanel
 
 
@@ -17,7 +17,7 @@ class EvaluatedBatch:
     """Results of one strategy on some order windows.
 
     Attributes:
-        strategy: Its name.
+        strategy: Its name, which says so where it looks ahead.
         rows: Panel rows where the windows begin; (B,).
         results: What the orders cost; fields (B, S, M).
         volatility_bps: One-bar volatility known at each order's start; (B,).
@@ -36,6 +36,7 @@ def evaluate(
     lookback: int,
     horizon: int,
     batch_size: int = 256,
+    information_set: InformationSet = "causal",
 ) -> Iterator[EvaluatedBatch]:
     """Let each strategy slice the same orders, batch by batch: memory is bounded by the batch.
 
@@ -46,10 +47,11 @@ def evaluate(
         lookback: Bars of history each window carries.
         horizon: Bars of each order.
         batch_size: Windows at once.
+        information_set: What a model among the strategies is made for; baselines read no features.
     """
     grid = OrderGrid(horizon)
     for part in torch.split(rows, batch_size):
-        orders = panel.orders(part, lookback, horizon)
+        orders = panel.orders(part, lookback, horizon, information_set)
         for strategy in strategies:
             results = settle(strategy.schedule(orders), orders.market, grid)
             yield EvaluatedBatch(strategy.name, part, results, orders.market.volatility[:, 0] * 1e4)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from itertools import product
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ LOT = 2.0**-23
 Child orders are whole numbers of lots. A float32 holds every multiple of ``LOT`` in [0, 1] exactly, so fractions
 add up to exactly one in whatever order they are summed.
 """
+
+
+InformationSet = Literal["causal", "same_bar"]
+"""What the feature row of bar t tells: what is known before that bar, or after it (a look-ahead)."""
 
 
 class Side(Enum):
@@ -192,14 +197,16 @@ class OrderBatch:
         features: Row t holds only what is known before bar t; (B, L + H − 1, F). The last H rows belong to the
             horizon.
         market: The path over the horizon.
+        information_set: ``same_bar`` where row t holds what is known after bar t, against the rule above.
     """
 
     features: Tensor
     market: MarketPath
+    information_set: InformationSet = "causal"
 
     def __len__(self) -> int:
         return self.features.shape[0]
 
     def to(self, device: torch.device | str) -> "OrderBatch":
         """The same orders on another device."""
-        return OrderBatch(self.features.to(device), self.market.to(device))
+        return OrderBatch(self.features.to(device), self.market.to(device), self.information_set)

@@ -29,3 +29,12 @@ def test_every_strategy_trades_the_same_windows_in_batches_of_any_size():
     expected = settle(strategies[0].schedule(orders), orders.market, GRID)
     found = torch.cat([batch.results.slippage_bps for batch in batches if batch.strategy == "TWAP"])
     assert torch.equal(found, expected.slippage_bps)
+
+
+def test_a_model_that_looks_ahead_trades_the_same_bars_and_is_labelled():
+    panel, rows = walk_panel(200), torch.arange(10, 180, 7)
+    strategies = [Twap(FREE), tiny_lem(information_set="same_bar")]
+    ahead = list(evaluate(strategies, panel, rows, LOOKBACK, HORIZON, information_set="same_bar"))
+    assert [batch.strategy for batch in ahead] == ["TWAP", "LEM with look-ahead"]
+    (causal,) = evaluate([Twap(FREE)], panel, rows, LOOKBACK, HORIZON)
+    assert torch.equal(ahead[0].results.slippage_bps, causal.results.slippage_bps)
