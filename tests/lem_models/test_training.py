@@ -12,7 +12,7 @@ from lem_models.lem import LEM
 from lem_models.objective import mean_dispersion
 from lem_models.orders import SCENARIOS, Benchmark, OrderBatch, Side, Target
 from lem_models.simulation import random_walks
-from lem_models.training import Fit, Report, fit
+from lem_models.training import Fit, OrderWindows, Report, fit
 from lem_models.walks import train_on_walks
 from lem_models.windows import MarketPanel
 
@@ -175,6 +175,40 @@ def improvement_sigma(model: LEM, count: int, seed: int) -> tuple[torch.Tensor, 
 def random_order_windows(count: int, draw: torch.Generator) -> OrderBatch:
     features = torch.randn(count, LOOKBACK + HORIZON - 1, len(FEATURES), generator=draw)
     return OrderBatch(features, random_walks(count, HORIZON, VOLATILITY, draw))
+
+
+def test_a_model_that_is_wary_of_its_worst_orders_has_better_ones_than_one_wary_of_variance():
+    worst, gains = {}, {}
+    orders = random_order_windows(3000, rng(9))
+    for risk in ("variance", "cvar"):
+        config = TrainingConfig(batches_per_epoch=40, max_epochs=1, learning_rate=2e-2, risk_aversion=0.05, risk=risk)
+        model = train_on_walks(random_order_windows, TINY, config)
+        cost = settle(model.schedule(orders), orders.market, GRID).slippage_bps / (VOLATILITY * 1e4)
+        gains[risk] = -cost[..., 6 - 1].mean()
+        worst[risk] = cost.sort(dim=0, descending=True).values[:150, :, 6 - 1].mean()  # five percent
+    assert worst["cvar"] < worst["variance"] - 0.01
+    assert gains["cvar"] > gains["variance"] - 0.01 > 0.2
+
+
+def test_a_fit_that_is_wary_of_its_worst_orders_keeps_the_epoch_that_is_best_for_them(tmp_path):
+    config = TrainingConfig(**{**vars(SHORT), "risk": "cvar", "cvar_level": 0.8, "validation_orders": 16})
+    fitted = run(tmp_path, config)
+    rows = VALIDATION[torch.linspace(0, len(VALIDATION) - 1, 16).long()]
+    orders = walk_panel().orders(rows, LOOKBACK, HORIZON)
+    cost = settle(fitted.model.schedule(orders), orders.market, GRID).slippage_bps / (VOLATILITY * 1e4)
+    ranked = cost.sort(dim=0, descending=True).values
+    tail = (ranked[:3].sum(0) + 0.2 * ranked[3]) / 3.2
+    best = min(metrics["validation_loss"] for metrics in fitted.history)
+    assert (cost.mean() + config.risk_aversion * tail.mean()).item() == pytest.approx(best, abs=1e-5)
+
+
+def test_a_model_that_may_look_ahead_is_trained_on_rows_that_do():
+    config = replace(TINY, information_set="same_bar")
+    data = OrderWindows(walk_panel(), TRAIN, VALIDATION, config, SHORT)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        orders = next(iter(loader))
+        assert orders.information_set == "same_bar"
+        LEM(config)(orders)
 
 
 @pytest.mark.slow
