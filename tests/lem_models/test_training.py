@@ -177,17 +177,19 @@ def random_order_windows(count: int, draw: torch.Generator) -> OrderBatch:
     return OrderBatch(features, random_walks(count, HORIZON, VOLATILITY, draw))
 
 
-def test_a_model_that_is_wary_of_its_worst_orders_has_better_ones_than_one_wary_of_variance():
-    worst, gains = {}, {}
+def test_a_model_that_is_wary_of_its_worst_orders_has_better_ones_and_learns_to_stop_all_the_same():
+    worst, gain = {}, {}
     orders = random_order_windows(3000, rng(9))
-    for risk in ("variance", "cvar"):
-        config = TrainingConfig(batches_per_epoch=40, max_epochs=1, learning_rate=2e-2, risk_aversion=0.05, risk=risk)
+    for aversion in (0.0, 0.2):
+        config = TrainingConfig(
+            batch_size=64, batches_per_epoch=30, max_epochs=1, learning_rate=2e-2, risk_aversion=aversion, risk="cvar"
+        )
         model = train_on_walks(random_order_windows, TINY, config)
         cost = settle(model.schedule(orders), orders.market, GRID).slippage_bps / (VOLATILITY * 1e4)
-        gains[risk] = -cost[..., 6 - 1].mean()
-        worst[risk] = cost.sort(dim=0, descending=True).values[:150, :, 6 - 1].mean()  # five percent
-    assert worst["cvar"] < worst["variance"] - 0.01
-    assert gains["cvar"] > gains["variance"] - 0.01 > 0.2
+        worst[aversion] = cost.sort(dim=0, descending=True).values[:150].mean()  # five percent
+        gain[aversion] = -cost[..., 6 - 1].mean()
+    assert gain[0.2] > 0.2
+    assert worst[0.2] < worst[0.0] - 0.02
 
 
 def test_a_fit_that_is_wary_of_its_worst_orders_keeps_the_epoch_that_is_best_for_them(tmp_path):
