@@ -9,8 +9,9 @@ interval:
 - `over_default_bps`, the paired difference to the default;
 - `std_over_default`, the standard deviation of a single order over that of the default.
 
-Intervals come from a block bootstrap over days and tell of other orders, not of other seeds. The variant of features of
-the bar it trades in is a look-ahead: it says what the published code gains by it, and nothing that could be traded.
+Intervals come from a block bootstrap over days and tell of other orders, not of other seeds. A gain at a minimum
+duration of 12 can come from nothing but a forecast of prices. The variant of features of the bar it trades in is a
+look-ahead: it says what the published code gains by it, and nothing that could be traded.
 
 Every variant has the same budget of training windows, a fraction of what a model of the pipeline gets: figures compare
 variants with each other.
@@ -43,7 +44,7 @@ from lem_pipeline.panel import OrderPanel, read_panel
 from lem_pipeline.settings import Settings, settings
 from lem_pipeline.storage import Warehouse
 
-MINIMUM_DURATIONS = (6, 9, 11)
+MINIMUM_DURATIONS = (6, 9, 11, 12)
 CHOSEN = [i for i, s in enumerate(SCENARIOS) if (s.benchmark, s.target) == (Benchmark.VWAP, Target.QUANTITY)]
 REFERENCE = "no-forecast stopping"
 
@@ -135,8 +136,8 @@ class Trained:
     windows_per_cpu_s: float
 
 
-def markets(chosen: Settings, names: Sequence[str], epochs: int, batches: int) -> Iterator[Market]:
-    """The markets of the settings' models.
+def markets(chosen: Settings, names: Sequence[str], **budget: Any) -> Iterator[Market]:
+    """The markets of the settings' models, with fields of their training replaced.
 
     Raises:
         WarehouseError: There is no warehouse yet, or one of older features.
@@ -144,7 +145,7 @@ def markets(chosen: Settings, names: Sequence[str], epochs: int, batches: int) -
     command = f".venv/bin/lem run --profile {chosen.profile}"
     if not chosen.warehouse.exists():
         raise WarehouseError(f"there is no warehouse at {chosen.warehouse}; run the main job first: {command}")
-    training = replace(chosen.training, max_epochs=epochs, batches_per_epoch=batches)
+    training = replace(chosen.training, **budget)
     for name, asset_classes in chosen.models.items():
         if name in names or not names:
             data = read_panel(Warehouse(path=str(chosen.warehouse)), asset_classes)
@@ -214,6 +215,7 @@ def measures(one: Slippages, default: Slippages, block: int) -> dict[str, Any]:
 def lines(market: Market, variants: Sequence[Variant], seeds: int) -> Iterator[dict[str, Any]]:
     """A line per variant, the default first, after one for the reference that no forecast and no training went into."""
     told = {"market": market.name, "simulated": market.simulated, "snapshot": market.data.snapshot}
+    told |= {name: getattr(market.model, name) for name in ("lookback", "width")}
     default = trained(market, DEFAULT, seeds)
     block = block_length(default.slippages, market.least_block())
     days = len(np.unique(market.days))
@@ -222,7 +224,7 @@ def lines(market: Market, variants: Sequence[Variant], seeds: int) -> Iterator[d
     reference = slippages_of(OptimalStopping(limits), market, market.data.panel)[None]
     yield told | {"variant": REFERENCE} | measures(Slippages(reference, market.days), default.slippages, block)
     budget = market.training.max_epochs * market.training.batches_per_epoch * market.training.batch_size
-    told |= {"training_windows": budget, "seeds": seeds}
+    told |= {"training_windows": budget, "learning_rate": market.training.learning_rate, "seeds": seeds}
     for variant in (DEFAULT, *(each for each in variants if each is not DEFAULT)):
         line = told | {"variant": variant.name}
         if variant.without and not _says_anything(market, variant.without):
@@ -243,13 +245,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batches", type=int, default=20, help="per epoch")
+    parser.add_argument("--learning-rate", type=float, default=1e-2, help="greater where windows are fewer")
     parser.add_argument("--markets", nargs="*", default=[], help="models of the settings; all without")
     parser.add_argument("--variants", nargs="*", default=[each.name for each in VARIANTS])
     asked = parser.parse_args()
     torch.set_num_threads(1)
     variants = [each for each in VARIANTS if each.name in asked.variants]
     try:
-        for market in markets(settings(), asked.markets, asked.epochs, asked.batches):
+        budget = {"max_epochs": asked.epochs, "batches_per_epoch": asked.batches, "learning_rate": asked.learning_rate}
+        for market in markets(settings(), asked.markets, **budget):
             for line in lines(market, variants, asked.seeds):
                 print(json.dumps(line), flush=True)
     except LemError as error:

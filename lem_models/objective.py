@@ -28,7 +28,12 @@ def mean_dispersion(
 
 
 def stop_and_hedge(
-    decisions: Decisions, market: MarketPath, grid: OrderGrid, risk_aversion: float, cvar_level: float | None = None
+    decisions: Decisions,
+    market: MarketPath,
+    grid: OrderGrid,
+    risk_aversion: float,
+    cvar_level: float | None = None,
+    is_martingale: bool = True,
 ) -> Tensor:
     """The mean teaches when to stop, the dispersion how to trade until then.
 
@@ -46,11 +51,14 @@ def stop_and_hedge(
         grid: Meaning of axes S and M.
         risk_aversion: Weight of the risk, per unit of that root mean square or, of squared slippage, of its square.
         cvar_level: As in :func:`risk`.
+        is_martingale: False where a model sees the bar it trades in: a schedule then earns, and hears of the mean, too.
+            Taught by squared slippage alone it would give away what stopping gains.
 
     Returns:
         The mean over all orders; a scalar without unit.
     """
-    mean, _ = expected_slippage(decisions.path.detach(), decisions.finish_probability, market, grid)
+    path = decisions.path.detach() if is_martingale else decisions.path
+    mean, _ = expected_slippage(path, decisions.finish_probability, market, grid)
     weight, slippage = slippage_on_finish(decisions.path, decisions.finish_probability, market, grid)
     sigma = _sigma_bps(market)
     cost = slippage / sigma[..., None]

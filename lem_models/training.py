@@ -91,7 +91,8 @@ class LEMTraining(lightning.LightningModule):
 
     def training_step(self, batch: OrderBatch, _: int) -> Tensor:
         """Relaxed objective, exact in expectation over the completion bar."""
-        loss = stop_and_hedge(self.model(batch), batch.market, self.model.grid, *self.config.aversion)
+        is_martingale = batch.information_set == "causal"
+        loss = stop_and_hedge(self.model(batch), batch.market, self.model.grid, *self.config.aversion, is_martingale)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"training diverged in epoch {self.current_epoch + 1}; lower the learning rate")
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(batch))

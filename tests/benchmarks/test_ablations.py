@@ -125,7 +125,7 @@ def test_without_a_warehouse_it_says_what_to_run_first(tmp_path, monkeypatch):
     monkeypatch.setenv("LEM_HOME", str(tmp_path))
     monkeypatch.delenv("LEM_PROFILE", raising=False)
     with pytest.raises(WarehouseError) as caught:
-        next(markets(Settings(), [], 1, 1))
+        next(markets(Settings(), []))
     assert str(caught.value) == (
         f"there is no warehouse at {tmp_path / 'warehouse.duckdb'}; "
         "run the main job first: .venv/bin/lem run --profile demo"

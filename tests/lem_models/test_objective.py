@@ -174,6 +174,12 @@ def test_a_schedule_hears_of_the_mean_where_it_decides_whether_an_order_may_fini
     assert (decisions.path.grad != 0).any()
 
 
+def test_a_schedule_hears_of_the_mean_where_prices_are_no_martingale_to_it():
+    market, decisions = random_market(40), undecided()
+    stop_and_hedge(decisions, market, GRID, 0.0, is_martingale=False).backward()
+    assert (decisions.path.grad != 0).any()
+
+
 @RISKS
 def test_orders_of_small_dispersion_count_as_much_as_those_of_large(cvar_level):
     """A benchmark ten times as near weighs as before, as every order is measured in its own dispersion."""
