@@ -4,7 +4,7 @@ import pytest
 import torch
 from builders import FREE, GRID, HORIZON, LIMITS, heads_that_answer, no_context, random_market, rng
 
-from lem_models.execution import expected_slippage, settle
+from lem_models.execution import expected_slippage, settle, slippage_on_finish
 from lem_models.heads import Decisions
 from lem_models.objective import conditional_value_at_risk, mean_dispersion, paper_objective, stop_and_hedge
 from lem_models.orders import Limits, MarketPath
@@ -64,6 +64,17 @@ def test_nothing_after_a_certain_completion_enters_the_loss():
     after, _ = expected_slippage(decisions.path, decisions.finish_probability, market, GRID)
     assert torch.equal(mean[..., :5], after[..., :5])
     assert not torch.equal(mean[..., 5:], after[..., 5:])
+
+
+def test_an_order_completes_in_one_bar_or_another_and_costs_there_what_the_market_says():
+    market = random_market(30, seed=3)
+    decisions = heads_that_answer(torch.tensor(0.0), torch.tensor(-1.0))(no_context(market), market)
+    weight, slippage = slippage_on_finish(decisions.path, decisions.finish_probability, market, GRID)
+    assert (weight > 0).all() and torch.allclose(weight.sum(-1), torch.ones(30, *GRID.shape))
+    for bar in (0, 5, HORIZON - 1):
+        certain = (torch.arange(HORIZON) == bar).expand_as(weight).to(weight.dtype)
+        settled = settle(Decisions(decisions.path, certain).schedule(), market, GRID).slippage_bps
+        assert torch.allclose(slippage[..., bar], settled, atol=0.02)
 
 
 def test_cost_is_counted_in_volatilities_of_one_bar():
