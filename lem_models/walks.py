@@ -15,7 +15,7 @@ from lem_models.simulation import WalkLaw, walks
 WALK_FEATURES = ("last_return", "last_volume")
 
 Draw = Callable[[int, torch.Generator], OrderBatch]
-Objective = Callable[[Decisions, MarketPath, OrderGrid, float], Tensor]
+Objective = Callable[[Decisions, MarketPath, OrderGrid, float, float | None], Tensor]
 
 
 def walk_orders(
@@ -76,7 +76,7 @@ def train_on_walks(
     for step in range(1, steps + 1):
         model.train()
         orders = draw(training_config.batch_size, generator)
-        loss = objective(model(orders), orders.market, model.grid, training_config.risk_aversion)
+        loss = objective(model(orders), orders.market, model.grid, *training_config.aversion)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), training_config.gradient_clip)

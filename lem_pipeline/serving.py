@@ -34,8 +34,17 @@ class ServedLEM(PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
-        """Read configuration and weights; weights are tensors alone, no code is loaded."""
+        """Read configuration and weights; weights are tensors alone, no code is loaded.
+
+        Raises:
+            ValueError: The model was made to see the bar it trades in, which nobody can serve.
+        """
         config = LEMConfig.from_dict(json.loads(Path(context.artifacts["config"]).read_text()))
+        if config.information_set != "causal":
+            raise ValueError(
+                f"this model sees the bar it trades in (information_set {config.information_set!r}) and cannot be "
+                "served; serve one that was trained with information_set 'causal'"
+            )
         self.model = LEM(config)
         self.model.load_state_dict(torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True))
         self.model.eval()

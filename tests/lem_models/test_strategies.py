@@ -38,6 +38,8 @@ MODELS: dict[str, tuple[Strategy, Limits]] = {
     "LEM": (tiny_lem(seed=2), FREE),
     "LEM that learns to stop": (tiny_lem(seed=3, prior="curve"), FREE),
     "LEM with independent heads": (tiny_lem(independent_heads=True), FREE),
+    "LEM with an LSTM of all features": (tiny_lem(seed=2, recurrence="lstm", variable_selection=False), FREE),
+    "LEM without recurrence": (tiny_lem(recurrence="none"), FREE),
     "LEM under limits": (tiny_lem(seed=0, floor=CAPPED.floor, cap=CAPPED.cap), CAPPED),
 }
 LINEAR = torch.randn(len(FEATURES), HORIZON, generator=rng(5)), torch.randn(HORIZON, generator=rng(6))
