@@ -224,7 +224,7 @@ def _product(rows: Tensor, matrix: Tensor, out: Tensor) -> None:
 def _add_product(total: Tensor, rows: Tensor, matrix: Tensor) -> None:
     """``total += rows @ matrix``, the product in the precision of the matrix."""
     if rows.dtype == matrix.dtype == total.dtype:
-        total.addmm_(rows, matrix)
+        torch.addmm(total, rows, matrix, out=total)
     else:
         total += rows.to(matrix.dtype) @ matrix
 
