@@ -26,12 +26,16 @@ class CausalAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend over (B, T, D)."""
+    def forward(self, x: Tensor, last: int | None = None) -> Tensor:
+        """Attend over (B, T, D); answers for the ``last`` bars alone where given."""
         batch, length, width = x.shape
-        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, heads, T, D / heads)
-        mixed: Tensor = self.out(attended.transpose(1, 2).reshape(batch, length, width))
+        last = last or length
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(x[:, -last:], weight[:width], bias[:width]).view(batch, last, self.heads, -1).transpose(1, 2)
+        k, v = F.linear(x, weight[width:], bias[width:]).view(batch, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = torch.ones(last, length, dtype=torch.bool, device=x.device).tril(length - last)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)  # (B, heads, last, D / heads)
+        mixed: Tensor = self.out(attended.transpose(1, 2).reshape(batch, last, width))
         return mixed
 
 
@@ -106,8 +110,10 @@ class LEM(nn.Module):
         selected, _ = self.select(features.clamp(-FEATURE_LIMIT, FEATURE_LIMIT))
         recurrent = self.recur_norm(selected + self.recur_gate(self.recur(selected)))
         enriched = self.enrich(recurrent)
-        attended: Tensor = self.attend_norm(enriched + self.attend_gate(self.attend(enriched)))
-        return attended[:, -self.config.horizon :]
+        horizon = self.config.horizon
+        attended = self.attend_gate(self.attend(enriched, last=horizon))
+        context: Tensor = self.attend_norm(enriched[:, -horizon:] + attended)
+        return context.to(features.dtype)  # of products under autocast; orders are settled in full precision
 
     def forward(self, orders: OrderBatch) -> Decisions:
         """Decide every bar of every order of the grid: what training learns from.

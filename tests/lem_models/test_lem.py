@@ -23,7 +23,7 @@ from lem_models.config import LEMConfig
 from lem_models.execution import settle
 from lem_models.lem import FEATURE_LIMIT, LEM, CausalAttention
 from lem_models.objective import mean_dispersion
-from lem_models.orders import MarketPath, OrderBatch
+from lem_models.orders import Limits, MarketPath, OrderBatch
 
 VARIANTS = pytest.mark.parametrize(
     "variant",
@@ -176,6 +176,16 @@ def test_the_gradients_of_attention_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(answer, (x, *weights))
 
 
+@pytest.mark.parametrize("last", [1, 4, 10])
+def test_attention_answers_for_the_last_bars_alone_as_it_does_for_all(last):
+    torch.manual_seed(0)
+    attention = CausalAttention(8, heads=2).double()
+    x = torch.randn(3, 10, 8, dtype=torch.float64, generator=rng(0))
+    answer = attention(x, last=last)
+    assert answer.shape == (3, last, 8)
+    assert torch.allclose(answer, attention(x)[:, -last:], atol=1e-14)
+
+
 @VARIANTS
 @pytest.mark.parametrize("step", range(HORIZON))
 def test_the_context_of_a_bar_is_blind_to_what_becomes_known_later(variant, step):
@@ -290,6 +300,16 @@ def test_a_model_takes_only_orders_whose_features_tell_what_it_is_made_for():
 def test_a_model_that_looks_ahead_says_so_in_its_name():
     assert tiny_lem().name == "LEM"
     assert tiny_lem(information_set="same_bar").name == "LEM with look-ahead"
+
+
+def test_under_autocast_the_model_is_as_blind_and_as_exact():
+    model, orders, step = tiny_lem(cap=0.2), random_orders(5), 4
+    with torch.autocast("cpu", torch.bfloat16):
+        schedule = model.schedule(orders)
+        other = model.schedule(overwritten_from(orders, step, seed=1, volumes="kept"))
+    assert torch.equal(schedule.sum(-1), torch.ones(5, 8, HORIZON))
+    assert schedule.max() <= Limits(HORIZON, cap=0.2).cap_in_lots
+    assert torch.equal(schedule[..., : step + 1], other[..., : step + 1])
 
 
 # --- size and settings --------------------------------------------------------------------------------------------
