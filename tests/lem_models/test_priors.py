@@ -60,3 +60,12 @@ def test_a_prior_answers_in_finite_logits_whatever_remains(prior):
             remaining = torch.full((6, *GRID.shape), fraction)
             for answer in prior(step, remaining, gap[..., step], course[..., step]):
                 assert torch.isfinite(answer).all()
+
+
+def test_an_order_that_missed_its_cap_answers_that_it_would_have_finished():
+    prior = StoppingPrior(GRID, Limits(HORIZON, cap=0.2))
+    wide = torch.full((1, 1, 1), 3.0)
+    for remaining in (0.2, 0.25, 1.0):
+        _, logit = prior(7, torch.full((1, 1, HORIZON), remaining), wide, wide)
+        assert (logit[..., :8] > 0).all()
+        assert (logit[..., 8:] < 0).all()  # before the minimum duration nobody would
