@@ -55,6 +55,7 @@ class Step:
 
     def __call__(self) -> None:
         """Take it."""
+        self.optimizer.zero_grad()
         with self.precision():
             loss = self.objective(self.model.context(self.orders.features))
         loss.backward()
@@ -69,7 +70,6 @@ class Step:
         """Clip the gradients and move the weights."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.gradient_clip)
         self.optimizer.step()
-        self.optimizer.zero_grad()
 
     def stages(self) -> dict[str, Callable[[], None]]:
         """The parts of a step, each forward and backward on its own."""

@@ -8,6 +8,7 @@ from lem_models.execution import expected_slippage, slippage_on_finish
 from lem_models.heads import Decisions
 from lem_models.orders import MarketPath, OrderGrid
 
+_SCHEDULE_GAIN = 10.0  # by how much the gradient of dispersion by the schedule is raised
 _LEAST_DISPERSION = 0.02  # σ; an order that can be hedged perfectly does not outweigh all others
 
 
@@ -40,7 +41,8 @@ def stop_and_hedge(
     Where prices are martingales the mean depends on stopping alone and the schedule sets the dispersion (model
     specification, section 7): the gradient of the mean with respect to child orders is zero in expectation and, in a
     batch, far larger than that of the dispersion. It is left out; what a schedule earns by letting an order finish in
-    time it still hears of, through the completion probability.
+    time it still hears of, through the completion probability. In the layers that both share the dispersion's gradient
+    would drown all the same, and is raised where it reaches the schedule.
 
     Each scenario and minimum duration counts in units of its own root mean square slippage in the batch: that of a
     minimum duration of 11 bars is a fifth of that of 6, and would drown.
@@ -59,7 +61,8 @@ def stop_and_hedge(
     """
     path = decisions.path.detach() if is_martingale else decisions.path
     mean, _ = expected_slippage(path, decisions.finish_probability, market, grid)
-    weight, slippage = slippage_on_finish(decisions.path, decisions.finish_probability, market, grid)
+    raised = path + _SCHEDULE_GAIN * (decisions.path - path) if is_martingale else path
+    weight, slippage = slippage_on_finish(raised, decisions.finish_probability, market, grid)
     sigma = _sigma_bps(market)
     cost = slippage / sigma[..., None]
     square = risk(weight, cost).detach() + _LEAST_DISPERSION**2  # (S, M)
