@@ -74,6 +74,7 @@ VARIANTS = (
     Variant("no recurrence", {"recurrence": "none"}),
     Variant("no variable selection", {"variable_selection": False}),
     Variant("independent heads", {"independent_heads": True}),
+    Variant("own readout", {"own_readout": True}),
     Variant("curve prior", {"prior": "curve"}),
     Variant("no market features", without=("market_return", "market_volume_surprise")),
     Variant("no microstructure features", without=("taker_imbalance", "trade_size")),

@@ -58,6 +58,7 @@ MODEL = LEMConfig(
     embedding=4,
     memory_width=8,
     head_width=16,
+    own_readout=True,
 )
 TRAINING = TrainingConfig(batches_per_epoch=50, max_epochs=8, learning_rate=2e-2, risk_aversion=0.05)
 

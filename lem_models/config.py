@@ -29,6 +29,8 @@ class LEMConfig:
         memory_width: Width of each KAN memory.
         head_width: Hidden width of the allocation heads.
         independent_heads: True for one set of head weights per order, as in the paper.
+        own_readout: True for a last layer of its own for every order and bar, beside the shared one: a closer hedge
+            where windows never run out, and more to learn by heart where they do.
         prior: What untrained heads answer: ``stopping``, the optimum without forecasts, or ``curve``, a base curve that
             leaves all stopping to be learned.
         information_set: What the rows of features tell. ``causal``: row t, what is known before bar t. ``same_bar``:
@@ -51,6 +53,7 @@ class LEMConfig:
     memory_width: int = 16
     head_width: int = 32
     independent_heads: bool = False
+    own_readout: bool = False
     prior: Prior = "stopping"
     information_set: InformationSet = "causal"
     floor: float = 0.0

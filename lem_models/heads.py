@@ -14,6 +14,7 @@ from lem_models.orders import LOT, Limits, MarketPath, OrderGrid, OrderSize
 from lem_models.priors import PRIORS
 
 N_STATE = 8
+SCHEDULE_GAIN = 10.0  # by how much the gradient that reaches a schedule is raised in training
 _GAP_LIMIT = 8.0  # gaps beyond this many σ decide the same
 _RAMP, _RAMP_WITHIN = 0.2, 0.02  # widths of the gradient's ramp above and below the cap, as parts of it
 _NEARLY = 0.1  # part of the cap by which an order may miss what it has to have executed to finish next, and is given it
@@ -72,10 +73,18 @@ class AllocationHeads(nn.Module):
         independent: True gives every (scenario, minimum duration) weights of its own, as the paper does; False
             shares them and tells orders apart by their code alone.
         prior: What untrained heads answer; see ``priors``.
+        own_readout: Every order and bar reads the hidden layer with weights of its own beside those of its group.
     """
 
     def __init__(
-        self, grid: OrderGrid, limits: Limits, context: int, width: int, independent: bool, prior: str
+        self,
+        grid: OrderGrid,
+        limits: Limits,
+        context: int,
+        width: int,
+        independent: bool,
+        prior: str,
+        own_readout: bool = False,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -87,7 +96,7 @@ class AllocationHeads(nn.Module):
         self.hidden = GroupedLinear(groups, width, width)
         self.out = GroupedLinear(groups, width, 2)
         self.order_code = nn.Parameter(torch.randn(scenarios, durations, grid.horizon, width) * 0.1)
-        self.order_out = nn.Parameter(torch.zeros(scenarios, durations, grid.horizon, width, 2))
+        self.own_out = nn.Parameter(torch.zeros(scenarios, durations, grid.horizon, width, 2)) if own_readout else None
         self.prior = PRIORS[prior](grid, limits)
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)
@@ -206,8 +215,10 @@ class AllocationHeads(nn.Module):
         code = self.order_code[:, :, step].reshape(1, *rows.shape[1:3], -1)
         x = F.silu(self.from_state(rows) + from_context[:, None] + code)
         x = F.silu(self.hidden(x))
-        own = torch.einsum("bsmd,smdk->bsmk", x.reshape(batch, *grid, -1), self.order_out[:, :, step])
-        shift, finish_shift = (self.out(x).reshape(batch, *grid, 2) + own).unbind(-1)
+        answer = self.out(x).reshape(batch, *grid, 2)
+        if self.own_out is not None:
+            answer = answer + torch.einsum("bsmd,smdk->bsmk", x.reshape(batch, *grid, -1), self.own_out[:, :, step])
+        shift, finish_shift = answer.unbind(-1)
         return shift, finish_shift
 
 
@@ -256,11 +267,12 @@ def may_finish(remaining: Tensor, hi: Tensor, cap: float) -> Tensor:
     """One where all that remains fits into the bar, else zero; its gradient is that of a ramp around the cap.
 
     The step itself has no gradient, so nothing would teach a schedule to trade ahead until the rest fits. The ramp is
-    steep below the cap: what fits already gains nothing by trading further ahead, and pays for it with dispersion.
+    steep below the cap: what fits already gains nothing by trading further ahead, and pays for it with dispersion. It
+    is as loud as the rest of what a schedule hears (see ``objective``).
     """
     fits = (remaining <= hi).to(remaining.dtype)
     if cap >= 1:
         return fits
     width = torch.where(remaining > cap, _RAMP, _RAMP_WITHIN)
     ramp = 2 * width / _RAMP * torch.sigmoid((cap - remaining) / (cap * width))
-    return fits + (ramp - ramp.detach())
+    return fits + SCHEDULE_GAIN * (ramp - ramp.detach())

@@ -90,7 +90,7 @@ class LEM(nn.Module):
         self.attend_norm = nn.LayerNorm(width)
         limits = Limits(horizon=config.horizon, floor=config.floor, cap=config.cap)
         self.allocate = AllocationHeads(
-            self.grid, limits, width, config.head_width, config.independent_heads, config.prior
+            self.grid, limits, width, config.head_width, config.independent_heads, config.prior, config.own_readout
         )
 
     @property

@@ -5,10 +5,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lem_models.execution import expected_slippage, slippage_on_finish
-from lem_models.heads import Decisions
+from lem_models.heads import SCHEDULE_GAIN, Decisions
 from lem_models.orders import MarketPath, OrderGrid
 
-_SCHEDULE_GAIN = 10.0  # by how much the gradient of dispersion by the schedule is raised
 _LEAST_DISPERSION = 0.02  # σ; an order that can be hedged perfectly does not outweigh all others
 
 
@@ -61,7 +60,7 @@ def stop_and_hedge(
     """
     path = decisions.path.detach() if is_martingale else decisions.path
     mean, _ = expected_slippage(path, decisions.finish_probability, market, grid)
-    raised = path + _SCHEDULE_GAIN * (decisions.path - path) if is_martingale else path
+    raised = path + SCHEDULE_GAIN * (decisions.path - path) if is_martingale else path
     weight, slippage = slippage_on_finish(raised, decisions.finish_probability, market, grid)
     sigma = _sigma_bps(market)
     cost = slippage / sigma[..., None]

@@ -100,7 +100,7 @@ def plain_order(
         code = weights["order_code"][s][m][t]
         first = zip(affine("from_state", state), affine("from_context", context[t]), code, strict=True)
         hidden = [silu(z) for z in affine("hidden", [silu(sum(parts)) for parts in first])]
-        own = weights["order_out"][s][m][t]
+        own = weights["own_out"][s][m][t]
         shift, finish_shift = (
             shared + sum(h * row[k] for h, row in zip(hidden, own, strict=True))
             for k, shared in enumerate(affine("out", hidden))
@@ -131,11 +131,11 @@ def plain_order(
 
 
 def lively_heads(independent: bool, limits: Limits, seed: int = 0) -> AllocationHeads:
-    heads = AllocationHeads(SMALL, limits, CONTEXT, WIDTH, independent, prior="curve").double()
+    heads = AllocationHeads(SMALL, limits, CONTEXT, WIDTH, independent, prior="curve", own_readout=True).double()
     with torch.no_grad():
         for weight in heads.parameters():
             weight.copy_(0.8 * torch.randn(weight.shape, generator=rng(seed)))
-        for weight in (heads.out.weight, heads.out.bias, heads.order_out, heads.prior.shift):
+        for weight in (heads.out.weight, heads.out.bias, heads.own_out, heads.prior.shift):
             weight.mul_(0.3)  # an order that is filled at once has no state to speak of
     return heads
 
@@ -166,7 +166,7 @@ def test_the_gradients_of_the_heads_are_finite_differences_of_their_equations(in
     heads, market = lively_heads(independent, Limits(BARS)), in_float64(random_market(1, horizon=BARS))
     with torch.no_grad():
         heads.from_state.weight.zero_()  # the state is observed: what it does to later answers has no gradient
-        for weight in (heads.out.weight, heads.out.bias, heads.order_out, heads.prior.shift):
+        for weight in (heads.out.weight, heads.out.bias, heads.own_out, heads.prior.shift):
             weight.mul_(0.1)  # at the bounds of a child order there is a kink and no slope
     context = some_context(1).requires_grad_()
     weigh = torch.randn(2, 1, *SMALL.shape, BARS, dtype=torch.float64, generator=rng(4))
