@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -61,6 +62,7 @@ MODEL = LEMConfig(
     own_readout=True,
 )
 TRAINING = TrainingConfig(batches_per_epoch=50, max_epochs=8, learning_rate=2e-2, risk_aversion=0.05)
+HEDGE_CLOSELY: Objective = partial(stop_and_hedge, schedule_gain=10.0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Case:
     """What is trained and examined; the prior ``curve`` knows nothing of stopping, so that all of it is learned."""
 
     market: str
-    objective: Objective = stop_and_hedge
+    objective: Objective = HEDGE_CLOSELY
     cap: float = 1.0
     prior: Literal["curve", "stopping"] = "curve"
 

@@ -121,9 +121,9 @@ class TrainingConfig:
     validation_orders: int = 512
     max_epochs: int = 8
     patience: int = 4
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-2
     risk: Risk = "variance"
-    risk_aversion: float = 0.3
+    risk_aversion: float = 0.1
     cvar_level: float = 0.95
     gradient_clip: float = 1.0
     seed: int = 0

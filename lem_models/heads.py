@@ -14,8 +14,8 @@ from lem_models.orders import LOT, Limits, MarketPath, OrderGrid, OrderSize
 from lem_models.priors import PRIORS
 
 N_STATE = 8
-SCHEDULE_GAIN = 10.0  # by how much the gradient that reaches a schedule is raised in training
 _GAP_LIMIT = 8.0  # gaps beyond this many σ decide the same
+_RAMP_SLOPE = 10.0  # by how much the gradient of the ramp is raised: stopping's would drown it
 _RAMP, _RAMP_WITHIN = 0.2, 0.02  # widths of the gradient's ramp above and below the cap, as parts of it
 _NEARLY = 0.1  # part of the cap by which an order may miss what it has to have executed to finish next, and is given it
 
@@ -267,12 +267,11 @@ def may_finish(remaining: Tensor, hi: Tensor, cap: float) -> Tensor:
     """One where all that remains fits into the bar, else zero; its gradient is that of a ramp around the cap.
 
     The step itself has no gradient, so nothing would teach a schedule to trade ahead until the rest fits. The ramp is
-    steep below the cap: what fits already gains nothing by trading further ahead, and pays for it with dispersion. It
-    is as loud as the rest of what a schedule hears (see ``objective``).
+    steep below the cap: what fits already gains nothing by trading further ahead, and pays for it with dispersion.
     """
     fits = (remaining <= hi).to(remaining.dtype)
     if cap >= 1:
         return fits
     width = torch.where(remaining > cap, _RAMP, _RAMP_WITHIN)
     ramp = 2 * width / _RAMP * torch.sigmoid((cap - remaining) / (cap * width))
-    return fits + SCHEDULE_GAIN * (ramp - ramp.detach())
+    return fits + _RAMP_SLOPE * (ramp - ramp.detach())

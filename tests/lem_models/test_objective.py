@@ -260,12 +260,12 @@ def test_the_objective_of_the_paper_adds_a_buy_and_a_sell_and_takes_the_fixed_or
     assert paper_objective(decisions, market, GRID).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_a_schedule_hears_of_dispersion_alone_and_ten_times_as_loud():
+def test_a_schedule_hears_of_dispersion_alone_and_as_loud_as_it_is_told():
     market = random_market(20, seed=5)
     decisions = heads_that_answer(torch.tensor(0.2), torch.tensor(-1.0))(no_context(market), market)
     paths = [decisions.path.detach().requires_grad_() for _ in range(2)]
     chance = decisions.finish_probability.detach()
-    stop_and_hedge(Decisions(paths[0], chance), market, GRID, 0.3).backward()
+    stop_and_hedge(Decisions(paths[0], chance), market, GRID, 0.3, schedule_gain=10.0).backward()
 
     _, second_moment = expected_slippage(paths[1], chance, market, GRID)
     in_sigmas = second_moment / (market.volatility[:, 0] * 1e4).square()[:, None, None]
