@@ -182,7 +182,7 @@ def test_a_model_that_is_wary_of_its_worst_orders_has_better_ones_and_learns_to_
     orders = random_order_windows(3000, rng(9))
     for aversion in (0.0, 0.2):
         config = TrainingConfig(
-            batch_size=64, batches_per_epoch=30, max_epochs=1, learning_rate=2e-2, risk_aversion=aversion, risk="cvar"
+            batch_size=48, batches_per_epoch=100, max_epochs=1, learning_rate=2e-2, risk_aversion=aversion, risk="cvar"
         )
         model = train_on_walks(random_order_windows, TINY, config)
         cost = settle(model.schedule(orders), orders.market, GRID).slippage_bps / (VOLATILITY * 1e4)
