@@ -73,12 +73,15 @@ def _interval(rows: pd.DataFrame) -> dict[str, Any]:
 def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
     """Side-averaged improvement of one model's headline orders by minimum duration, with 95 % intervals."""
     orders = without_oracle(headline_orders(improvements))
+    # Who trades one schedule on either side gains nothing when sides are averaged: one such line stands for all.
+    flexible = set(orders.loc[orders["mean_bps"].abs() > 1e-6, "strategy"])
+    orders = orders[orders["strategy"].isin(flexible | {TWAP_STRATEGY})]
     names = strategies(orders)
     figure = _figure("minimum duration, bars", "improvement on VWAP, bps")
     for position, (name, colour) in enumerate(strategy_colours(names).items()):
         rows = orders[orders["strategy"] == name].sort_values("minimum_duration")
-        # A nudge to the side keeps intervals apart where strategies earn the same.
-        nudge = 0.12 * (position - (len(names) - 1) / 2)
+        # A nudge to the side keeps intervals apart where strategies earn the same, and no further than need be.
+        nudge = 0.3 * (position / (len(names) - 1) - 0.5) if len(names) > 1 else 0.0
         figure.add_scatter(
             name=name,
             x=rows["minimum_duration"] + nudge,

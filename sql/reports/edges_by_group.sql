@@ -48,7 +48,7 @@ grouped as (
             {'trait': 'symbol', 'value': symbol},
             {'trait': 'year', 'value': year(starts_at)::varchar},
             {'trait': 'volatility', 'value': ['1 calm', '2 usual', '3 wild'][volatility_third]},
-            {'trait': 'liquidity', 'value': ['1 thin', '2 usual', '3 deep'][notional_third]},
+            {'trait': 'liquidity', 'value': ['1 thin', '2 middling', '3 deep'][notional_third]},
             {'trait': 'session', 'value': case
                 when asset_class = 'dow' then dayname(starts_at)
                 when hour(starts_at) < 7 then 'Asia, 00 to 07 UTC'

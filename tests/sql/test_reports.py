@@ -203,7 +203,7 @@ TRAITS = {
     "year": {"2024"},
     "session": {"Asia, 00 to 07 UTC", "Europe, 07 to 13 UTC"},
     "volatility": {"1 calm", "2 usual", "3 wild"},
-    "liquidity": {"1 thin", "2 usual", "3 deep"},
+    "liquidity": {"1 thin", "2 middling", "3 deep"},
 }
 
 
