@@ -20,7 +20,7 @@ from types import ModuleType
 import pandas as pd
 from pandas.testing import assert_frame_equal
 
-from benchmarks import report, seconds_in_turns
+from benchmarks import report, resident_mb, seconds_in_turns
 from benchmarks.bar_features.market import write_market
 
 HORIZON = 12
@@ -58,12 +58,6 @@ def peak_mb(name: str, path: Path) -> float:
     before = resident_mb("VmRSS")
     library.features(bars, HORIZON)
     return resident_mb("VmHWM") - before
-
-
-def resident_mb(field: str) -> float:
-    """A field of this process's status, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
 
 
 def peak_of_own_process(name: str, path: Path) -> float:

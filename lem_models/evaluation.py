@@ -9,7 +9,7 @@ from torch import Tensor
 from lem_models.baselines import Strategy
 from lem_models.costs import CostModel, OrderCosts, order_costs
 from lem_models.execution import OrderResults, settle
-from lem_models.orders import OrderBatch, OrderGrid, OrderSize
+from lem_models.orders import InformationSet, OrderBatch, OrderGrid, OrderSize
 from lem_models.windows import MarketPanel
 
 
@@ -39,7 +39,7 @@ class EvaluatedBatch:
     """Results of one strategy on some order windows.
 
     Attributes:
-        strategy: Its name.
+        strategy: Its name, which says so where it looks ahead.
         rows: Panel rows where the windows begin; (B,).
         results: What the orders cost; fields (B, S, M).
         volatility_bps: One-bar volatility known at each order's start; (B,).
@@ -61,6 +61,7 @@ def evaluate(
     horizon: int,
     batch_size: int = 256,
     trial: Trial | None = None,
+    information_set: InformationSet = "causal",
 ) -> Iterator[EvaluatedBatch]:
     """Let each strategy slice the same orders, batch by batch: memory is bounded by the batch.
 
@@ -72,10 +73,11 @@ def evaluate(
         horizon: Bars of each order.
         batch_size: Windows at once.
         trial: How large the orders are and what they cost; without one they are small and cost nothing.
+        information_set: What a model among the strategies is made for; baselines read no feature row of their bar.
     """
     grid = OrderGrid(horizon)
     for part in torch.split(rows, batch_size):
-        orders = panel.orders(part, lookback, horizon)
+        orders = panel.orders(part, lookback, horizon, information_set)
         size = trial.size(orders) if trial else None
         if trial and trial.participation_cap is not None:
             orders = replace(orders, size=size)

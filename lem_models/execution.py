@@ -155,10 +155,10 @@ def average_fill_price(filled: Tensor, sums: Tensor, market: MarketPath, grid: O
     return arrival * torch.where(grid.is_notional.to(sums.device), 1 / (1 + mean), 1 + mean)
 
 
-def expected_slippage(
+def slippage_on_finish(
     path: Tensor, finish_probability: Tensor, market: MarketPath, grid: OrderGrid
 ) -> tuple[Tensor, Tensor]:
-    """Exact mean and second moment of slippage over the random completion bar.
+    """The exact distribution of slippage over the random completion bar.
 
     An order that never chooses to finish follows ``path``; in each bar it finishes, trading all that remains, with
     the probability given. The completion bar is the only randomness, so its expectation is a finite sum.
@@ -171,7 +171,7 @@ def expected_slippage(
         grid: Meaning of axes S and M.
 
     Returns:
-        Expected slippage in bps and expected squared slippage in bps², both (B, S, M).
+        The chance of finishing in each bar, which adds up to one, and slippage in bps if it does; both (B, S, M, H).
     """
     price = relative_price(market, grid)
     executed = path.cumsum(-1) - path
@@ -184,7 +184,14 @@ def expected_slippage(
     survival = torch.cumprod(1 - finish_probability, dim=-1)
     survival = torch.cat([torch.ones_like(survival[..., :1]), survival[..., :-1]], dim=-1)
     finish_probability = torch.cat([finish_probability[..., :-1], torch.ones_like(survival[..., :1])], dim=-1)
-    weight = survival * finish_probability
+    return survival * finish_probability, slippage
+
+
+def expected_slippage(
+    path: Tensor, finish_probability: Tensor, market: MarketPath, grid: OrderGrid
+) -> tuple[Tensor, Tensor]:
+    """Exact mean and second moment of :func:`slippage_on_finish`, in bps and bps², both (B, S, M)."""
+    weight, slippage = slippage_on_finish(path, finish_probability, market, grid)
     return (weight * slippage).sum(-1), (weight * slippage.square()).sum(-1)
 
 
@@ -200,7 +207,7 @@ def finish(path: Tensor, finishes: Tensor) -> Tensor:
     """The schedule of an order that follows ``path`` and trades all that remains where ``finishes`` is first true.
 
     Args:
-        path: As in :func:`expected_slippage`; (B, S, M, H).
+        path: As in :func:`slippage_on_finish`; (B, S, M, H).
         finishes: Where a completing fill happens; (B, S, M, H).
     """
     finished = finishes.to(torch.int8).cumsum(-1) > 0

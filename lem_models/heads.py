@@ -15,7 +15,9 @@ from lem_models.priors import PRIORS
 
 N_STATE = 8
 _GAP_LIMIT = 8.0  # gaps beyond this many σ decide the same
-_RAMP = 0.1  # width of the gradient's ramp at the cap, as a part of it
+_RAMP_SLOPE = 10.0  # by how much the gradient of the ramp is raised: stopping's would drown it
+_RAMP, _RAMP_WITHIN = 0.2, 0.02  # widths of the gradient's ramp above and below the cap, as parts of it
+_NEARLY = 0.1  # part of the cap by which an order may miss what it has to have executed to finish next, and is given it
 
 
 @dataclass
@@ -58,7 +60,8 @@ class AllocationHeads(nn.Module):
     """One small MLP per order of the grid, run bar by bar, all orders in fused products.
 
     Each bar's network sees the market context of the bar, the order's state in scale-free terms, and a learned
-    code of (scenario, minimum duration, bar). Its answer shifts that of the prior, in logits: how much to have executed
+    code of (scenario, minimum duration, bar), and each order and bar reads the hidden layers with weights of its own on
+    top of those that all share. Its answer shifts that of the prior, in logits: how much to have executed
     by the end of the bar, and whether to finish in it. What is best to have executed is a hedge that does not depend on
     what was executed before, so an order off its course returns at once. Untrained heads all but follow the prior.
 
@@ -70,10 +73,18 @@ class AllocationHeads(nn.Module):
         independent: True gives every (scenario, minimum duration) weights of its own, as the paper does; False
             shares them and tells orders apart by their code alone.
         prior: What untrained heads answer; see ``priors``.
+        own_readout: Every order and bar reads the hidden layer with weights of its own beside those of its group.
     """
 
     def __init__(
-        self, grid: OrderGrid, limits: Limits, context: int, width: int, independent: bool, prior: str
+        self,
+        grid: OrderGrid,
+        limits: Limits,
+        context: int,
+        width: int,
+        independent: bool,
+        prior: str,
+        own_readout: bool = False,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -85,6 +96,7 @@ class AllocationHeads(nn.Module):
         self.hidden = GroupedLinear(groups, width, width)
         self.out = GroupedLinear(groups, width, 2)
         self.order_code = nn.Parameter(torch.randn(scenarios, durations, grid.horizon, width) * 0.1)
+        self.own_out = nn.Parameter(torch.zeros(scenarios, durations, grid.horizon, width, 2)) if own_readout else None
         self.prior = PRIORS[prior](grid, limits)
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)
@@ -163,9 +175,12 @@ class AllocationHeads(nn.Module):
         lo, hi = feasible_bounds(remaining, self.grid.horizon - step, self.limits)
         open_hi = torch.maximum(torch.minimum(hi, remaining - LOT), lo)  # an open order keeps at least a lot
         executed = 1 - remaining
-        child = modulate(base, shift, executed + lo, executed + open_hi) - executed
+        target = modulate(base, shift, executed + lo, executed + open_hi)
+        if step + 1 < self.grid.horizon:
+            may_end = self.grid.minimum_duration.to(remaining) <= step + 2  # in the next bar
+            target = get_ready(target, executed + open_hi, may_end, self.limits.cap_in_lots)
         ready = may_finish(remaining, hi, self.limits.cap_in_lots)
-        return child, torch.where(lo >= remaining, 1.0, torch.sigmoid(finish_logit + finish_shift) * ready)
+        return target - executed, torch.where(lo >= remaining, 1.0, torch.sigmoid(finish_logit + finish_shift) * ready)
 
     @torch.no_grad()
     def _state(self, step: int, order: OpenOrder, view: View) -> Tensor:
@@ -200,7 +215,10 @@ class AllocationHeads(nn.Module):
         code = self.order_code[:, :, step].reshape(1, *rows.shape[1:3], -1)
         x = F.silu(self.from_state(rows) + from_context[:, None] + code)
         x = F.silu(self.hidden(x))
-        shift, finish_shift = self.out(x).reshape(batch, *grid, 2).unbind(-1)
+        answer = self.out(x).reshape(batch, *grid, 2)
+        if self.own_out is not None:
+            answer = answer + torch.einsum("bsmd,smdk->bsmk", x.reshape(batch, *grid, -1), self.own_out[:, :, step])
+        shift, finish_shift = answer.unbind(-1)
         return shift, finish_shift
 
 
@@ -228,13 +246,32 @@ def modulate(base: Tensor, shift: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
     return whole_lots(torch.sigmoid(base + shift), lo, hi)
 
 
+def get_ready(target: Tensor, hi: Tensor, may_end: Tensor, cap: float) -> Tensor:
+    """Of an order that all but fits into the next bar, make one that fits; the gradient passes through unchanged.
+
+    It is best to keep as much as fits and no more, and a network that aims at the edge of a cliff would fall off it
+    every other time.
+
+    Args:
+        target: Fraction to have executed by the end of the bar.
+        hi: Greatest feasible fraction.
+        may_end: Whether the order may finish in the next bar; broadcasts to ``target``.
+        cap: In lots.
+    """
+    enough = 1 - cap
+    nearly = may_end & (target < enough) & (target >= enough - _NEARLY * cap) & (enough <= hi)
+    return torch.where(nearly, enough + (target - target.detach()), target)
+
+
 def may_finish(remaining: Tensor, hi: Tensor, cap: float) -> Tensor:
     """One where all that remains fits into the bar, else zero; its gradient is that of a ramp around the cap.
 
-    The step itself has no gradient, so nothing would teach a schedule to trade ahead until the rest fits.
+    The step itself has no gradient, so nothing would teach a schedule to trade ahead until the rest fits. The ramp is
+    steep below the cap: what fits already gains nothing by trading further ahead, and pays for it with dispersion.
     """
     fits = (remaining <= hi).to(remaining.dtype)
     if cap >= 1:
         return fits
-    ramp = torch.sigmoid((cap - remaining) / (cap * _RAMP))
-    return fits + (ramp - ramp.detach())
+    width = torch.where(remaining > cap, _RAMP, _RAMP_WITHIN)
+    ramp = 2 * width / _RAMP * torch.sigmoid((cap - remaining) / (cap * width))
+    return fits + _RAMP_SLOPE * (ramp - ramp.detach())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from itertools import product
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ add up to exactly one in whatever order they are summed.
 
 FEATURE_LIMIT = 8.0
 """Features are scale-free; beyond this a bad tick says no more than a large move."""
+
+
+InformationSet = Literal["causal", "same_bar"]
+"""What the feature row of bar t tells: what is known before that bar, or after it (a look-ahead)."""
 
 
 class Side(Enum):
@@ -244,15 +248,18 @@ class OrderBatch:
             horizon.
         market: The path over the horizon.
         size: Of the orders. Without one they are small: a bar with trades takes any child order.
+        information_set: ``same_bar`` where row t holds what is known after bar t, against the rule above.
     """
 
     features: Tensor
     market: MarketPath
     size: OrderSize | None = None
+    information_set: InformationSet = "causal"
 
     def __len__(self) -> int:
         return self.features.shape[0]
 
     def to(self, device: torch.device | str) -> "OrderBatch":
         """The same orders on another device."""
-        return OrderBatch(self.features.to(device), self.market.to(device), self.size and self.size.to(device))
+        size = self.size and self.size.to(device)
+        return OrderBatch(self.features.to(device), self.market.to(device), size, self.information_set)

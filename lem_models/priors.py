@@ -1,7 +1,7 @@
 """What allocation heads answer before they have learned anything: how much to have executed, and whether to finish."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,12 @@ class StoppingPrior(nn.Module):
     def __init__(self, grid: OrderGrid, limits: Limits) -> None:
         super().__init__()
         plan = plan_for(limits, BAR_AVERAGES, LEAST_RISK_AVERSION)
+        # Whether what remains fits is for the heads to say. An order that missed the cap answers here whether it would
+        # have finished, or nothing would teach it not to miss.
+        parts = plan.boundary.shape[-1] - 1
+        at_cap = math.ceil(limits.cap * parts - LOT)
+        boundary = plan.boundary[..., torch.arange(parts + 1).clamp_max(at_cap)]
+        plan = replace(plan, boundary=boundary)
         for field in fields(plan):  # kept with the weights, so that a registered model decides by the plan it had
             self.register_buffer(field.name, getattr(plan, field.name).clone())
 

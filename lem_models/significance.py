@@ -90,7 +90,9 @@ def better_than_zero(daily: Array, block: int, replicates: int = 1_000, seed: in
     varies = daily.std(0) > 0
     found = np.zeros(daily.shape[1], dtype=bool)
     if varies.any():
-        step = StepM(np.zeros(len(daily)), -daily[:, varies], 0.05, block, replicates, "circular", seed=seed)
+        # StepM compares means as they are: one that scatters widely would set the bar for all.
+        scaled = daily[:, varies] / intervals(daily[:, varies], block, replicates, seed).standard_error
+        step = StepM(np.zeros(len(daily)), -scaled, 0.05, block, replicates, "circular", seed=seed)
         step.compute()
         found[np.flatnonzero(varies)[np.asarray(step.superior_models, dtype=int)]] = True
     return found

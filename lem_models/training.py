@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lem_models.config import LEMConfig, TrainingConfig
 from lem_models.execution import settle
 from lem_models.lem import LEM
-from lem_models.objective import mean_dispersion, stop_and_hedge
+from lem_models.objective import mean_dispersion, risk, stop_and_hedge
 from lem_models.orders import OrderBatch
 from lem_models.windows import MarketPanel
 
@@ -45,7 +45,7 @@ class _Batches(IterableDataset[OrderBatch]):
 
     def __iter__(self) -> Iterator[OrderBatch]:
         for rows in self.batches:
-            yield self.panel.orders(rows, self.config.lookback, self.config.horizon)
+            yield self.panel.orders(rows, self.config.lookback, self.config.horizon, self.config.information_set)
 
 
 class OrderWindows(lightning.LightningDataModule):
@@ -91,7 +91,8 @@ class LEMTraining(lightning.LightningModule):
 
     def training_step(self, batch: OrderBatch, _: int) -> Tensor:
         """Relaxed objective, exact in expectation over the completion bar."""
-        loss = stop_and_hedge(self.model(batch), batch.market, self.model.grid, self.config.risk_aversion)
+        is_martingale = batch.information_set == "causal"
+        loss = stop_and_hedge(self.model(batch), batch.market, self.model.grid, *self.config.aversion, is_martingale)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"training diverged in epoch {self.current_epoch + 1}; lower the learning rate")
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(batch))
@@ -102,8 +103,10 @@ class LEMTraining(lightning.LightningModule):
         decisions = self.model(batch)
         results = settle(decisions.schedule(), batch.market, self.model.grid)
         cost = results.slippage_bps / (batch.market.volatility[:, 0] * 1e4)[:, None, None]
-        hard = (cost + self.config.risk_aversion * cost.square()).mean()
-        relaxed = mean_dispersion(decisions, batch.market, self.model.grid, self.config.risk_aversion)
+        risk_aversion, cvar_level = self.config.aversion
+        certain = torch.ones_like(cost)[..., None]
+        hard = cost.mean() + risk_aversion * risk(certain, cost[..., None], cvar_level).mean()
+        relaxed = mean_dispersion(decisions, batch.market, self.model.grid, risk_aversion, cvar_level)
         size = len(batch)
         self.log("validation_loss", hard, batch_size=size)
         self.log("relaxation_gap", hard - relaxed, batch_size=size)

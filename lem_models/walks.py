@@ -1,9 +1,11 @@
 """Training on freshly simulated walks: no panel, no window twice, a known optimum to compare with."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lem_models.config import LEMConfig, TrainingConfig
 from lem_models.heads import Decisions
@@ -13,9 +15,10 @@ from lem_models.orders import MarketPath, OrderBatch, OrderGrid
 from lem_models.simulation import WalkLaw, walks
 
 WALK_FEATURES = ("last_return", "last_volume")
+_KEEP = 0.98  # of the running mean of weights, per step: walks are noise, and so is the last step
 
 Draw = Callable[[int, torch.Generator], OrderBatch]
-Objective = Callable[[Decisions, MarketPath, OrderGrid, float], Tensor]
+Objective = Callable[[Decisions, MarketPath, OrderGrid, float, float | None], Tensor]
 
 
 def walk_orders(
@@ -61,14 +64,16 @@ def train_on_walks(
         model_config: Shape of the model.
         training_config: Steps are ``max_epochs * batches_per_epoch``; nothing is validated, so patience is not used.
         objective: What to minimise.
-        report: Called with the windows seen so far and the model after each epoch.
+        report: Called with the windows seen so far and the model so far after each epoch.
 
     Returns:
-        The model of the last step, in evaluation mode.
+        The model with the running mean of its weights, in evaluation mode.
     """
     with torch.random.fork_rng():
         torch.manual_seed(training_config.seed)
         model = LEM(model_config)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(_KEEP))  # type: ignore[no-untyped-call]
+    mean = cast(LEM, averaged.module)
     generator = torch.Generator().manual_seed(training_config.seed + 1)
     optimizer = torch.optim.AdamW(model.parameters(), training_config.learning_rate)
     steps = training_config.max_epochs * training_config.batches_per_epoch
@@ -76,12 +81,13 @@ def train_on_walks(
     for step in range(1, steps + 1):
         model.train()
         orders = draw(training_config.batch_size, generator)
-        loss = objective(model(orders), orders.market, model.grid, training_config.risk_aversion)
+        loss = objective(model(orders), orders.market, model.grid, *training_config.aversion)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), training_config.gradient_clip)
         optimizer.step()
         schedule.step()
+        averaged.update_parameters(model)
         if report and step % training_config.batches_per_epoch == 0:
-            report(step * training_config.batch_size, model)
-    return model.eval()
+            report(step * training_config.batch_size, mean)
+    return mean.eval()

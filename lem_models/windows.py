@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lem_models.orders import MarketPath, OrderBatch
+from lem_models.orders import InformationSet, MarketPath, OrderBatch
 
 
 @dataclass
@@ -36,18 +36,27 @@ class MarketPanel:
     def __len__(self) -> int:
         return self.features.shape[0]
 
-    def orders(self, first_rows: Tensor, lookback: int, horizon: int) -> OrderBatch:
+    def orders(
+        self, first_rows: Tensor, lookback: int, horizon: int, information_set: InformationSet = "causal"
+    ) -> OrderBatch:
         """Gather the order windows whose first bars sit in ``first_rows``.
+
+        With ``same_bar`` every row of features is that of the next bar. A decision for bar t then sees return, range,
+        average price, volume and trades of bar t itself, the season of bar t + 1, and nothing later. The market path is
+        the same: what heads observe of it (last close, running benchmark, volatility) still ends before bar t.
 
         Args:
             first_rows: Row numbers; (B,) int64.
             lookback: L, rows of history including the first bar's own row.
             horizon: H, bars of the order.
+            information_set: ``same_bar`` needs the row after the order's last bar, too.
 
         Raises:
             IndexError: A window would leave the panel.
         """
-        if len(first_rows) and (first_rows.min() < max(lookback - 1, 1) or first_rows.max() + horizon > len(self)):
+        shift = int(information_set == "same_bar")
+        last_rows = first_rows + horizon - 1 + shift
+        if len(first_rows) and (first_rows.min() < max(lookback - 1, 1) or last_rows.max() >= len(self)):
             raise IndexError(
                 f"a window of {lookback} + {horizon} − 1 rows leaves the panel of {len(self)} rows; "
                 "its first bar needs a full lookback before it and a full horizon after"
@@ -64,4 +73,4 @@ class MarketPanel:
             volatility=self.volatility[ahead].float(),
             expected_volume=self.expected_volume[ahead].float(),
         )
-        return OrderBatch(self.features[history], market)
+        return OrderBatch(self.features[history + shift], market, information_set=information_set)

@@ -13,6 +13,9 @@ from lem_models.baselines.shuffled import ShuffledFeatures
 from lem_models.baselines.static_linear import StaticLinear
 from lem_models.baselines.twap import Twap
 from lem_models.baselines.volume_curve import VolumeCurve
+from lem_models.costs import CostModel
+from lem_models.evaluation import Trial
+from lem_pipeline.universe import ASSET_CLASSES
 
 if TYPE_CHECKING:
     from lem_models.config import LEMConfig
@@ -20,6 +23,12 @@ if TYPE_CHECKING:
     from lem_pipeline.panel import OrderPanel
 
 _FITTED_ON = 4_096  # training windows; what is fitted has a few hundred weights at most
+
+
+def charged(asset_class: str, fraction_of_daily_volume: float, participation_cap: float | None) -> Trial:
+    """Orders of one size on the clock of an asset class, charged square-root impact and nothing else."""
+    costs = CostModel(bars_per_day=ASSET_CLASSES[asset_class].bars_per_day)
+    return Trial(fraction_of_daily_volume, participation_cap, costs)
 
 
 def contestants(model: Strategy, data: "OrderPanel", config: "LEMConfig", limits: "Limits") -> list[Strategy]:
@@ -35,13 +44,15 @@ def contestants(model: Strategy, data: "OrderPanel", config: "LEMConfig", limits
     rows = rows[torch.linspace(0, len(rows) - 1, min(_FITTED_ON, len(rows))).long()]
     training = data.panel.orders(rows, config.lookback, config.horizon)
     return [
-        model,
-        OptimalStopping(limits),
-        Twap(limits),
-        VolumeCurve(limits),
+        *plain_contestants(model, limits),
         DynamicVwap.fit(limits, data.features, training.features),
         StaticLinear.fit(limits, training),
         BuybackHeuristic(limits),
         ShuffledFeatures(model),
         Oracle(limits),
     ]
+
+
+def plain_contestants(model: Strategy, limits: "Limits") -> list[Strategy]:
+    """The model and what it is first compared with, where a full field would tell no more."""
+    return [model, OptimalStopping(limits), Twap(limits), VolumeCurve(limits)]

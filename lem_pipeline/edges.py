@@ -11,6 +11,9 @@ from lem_models.significance import Intervals, better_than_zero, intervals
 MODEL_STRATEGY = "LEM"
 KIND = ["benchmark", "target", "minimum_duration"]
 
+PAID_AGAINST = ("TWAP", "no-forecast stopping")
+SIZES_PERCENT = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0)
+
 # A run of days holds the horizon of an order and what moves markets from one week to the next.
 _BLOCK_DAYS = {"crypto": 7, "dow": 35}
 
@@ -49,6 +52,32 @@ def edge_intervals(daily: pd.DataFrame) -> pd.DataFrame:
         that were looked at against this baseline.
     """
     return pd.concat([edges for _, rows in daily.groupby(["model", "asset_class"]) for edges in _edges(rows)])
+
+
+def cost_curves(daily: pd.DataFrame) -> pd.DataFrame:
+    """What the model gains over TWAP and over stopping without forecasts once impact is paid, by order size, in bps.
+
+    Fees and the half-spread are the same for all who trade the whole order and cancel. Impact at one percent of a
+    day's volume grows with the square root of size.
+
+    Args:
+        daily: Rows of `reports.daily_improvements`.
+
+    Returns:
+        Columns model, baseline, minimum_duration, size_percent, mean_bps, low_bps, high_bps, minimum_detectable_bps:
+        headline orders alone.
+    """
+    headline = daily[(daily["benchmark"] == "VWAP") & (daily["target"] == "quantity")]
+    curves = []
+    for (model, asset_class), rows in headline.groupby(["model", "asset_class"]):
+        gain, impact = _matrix(rows, "improvement_bps"), _matrix(rows, "impact_bps")
+        for baseline in gain.columns.unique("strategy").intersection(PAID_AGAINST):
+            edge = gain[MODEL_STRATEGY] - gain[baseline]
+            extra = impact[MODEL_STRATEGY] - impact[baseline]
+            net = {size: edge - extra * math.sqrt(size) for size in SIZES_PERCENT}
+            found = _described(pd.concat(net, axis=1, names=["size_percent"]), str(asset_class), "bps")
+            curves.append(found.reset_index().assign(model=model, baseline=baseline))
+    return pd.concat(curves, ignore_index=True).drop(columns=["benchmark", "target"])
 
 
 def _edges(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:

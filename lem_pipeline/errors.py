@@ -49,5 +49,13 @@ class WarehouseLockedError(WarehouseError):
     """Another process holds the DuckDB file."""
 
 
+class LookAheadError(LemError):
+    """A model sees the bar it trades in: it measures what that is worth, and is nothing to trade with."""
+
+
 class NoOrderWindowsError(LemError):
     """The data hold no run of bars as long as lookback and horizon ask for."""
+
+
+class LeakError(LemError):
+    """A model knows what it cannot know, and is not registered."""

@@ -8,11 +8,14 @@ import plotly.graph_objects as go
 
 from lem_pipeline.report_tables import (
     MODEL_STRATEGY,
+    NORMAL_95,
     ORACLE,
     SHUFFLED,
     STOPPING_STRATEGY,
+    TWAP_STRATEGY,
     estimate,
     headline_orders,
+    key_durations,
     single_order_std,
     strategies,
 )
@@ -70,12 +73,15 @@ def _interval(rows: pd.DataFrame) -> dict[str, Any]:
 def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
     """Side-averaged improvement of one model's headline orders by minimum duration, with 95 % intervals."""
     orders = without_oracle(headline_orders(improvements))
+    # Who trades one schedule on either side gains nothing when sides are averaged: one such line stands for all.
+    flexible = set(orders.loc[orders["mean_bps"].abs() > 1e-6, "strategy"])
+    orders = orders[orders["strategy"].isin(flexible | {TWAP_STRATEGY})]
     names = strategies(orders)
     figure = _figure("minimum duration, bars", "improvement on VWAP, bps")
     for position, (name, colour) in enumerate(strategy_colours(names).items()):
         rows = orders[orders["strategy"] == name].sort_values("minimum_duration")
-        # A nudge to the side keeps intervals apart where strategies earn the same.
-        nudge = 0.12 * (position - (len(names) - 1) / 2)
+        # A nudge to the side keeps intervals apart where strategies earn the same, and no further than need be.
+        nudge = 0.3 * (position / (len(names) - 1) - 0.5) if len(names) > 1 else 0.0
         figure.add_scatter(
             name=name,
             x=rows["minimum_duration"] + nudge,
@@ -112,6 +118,50 @@ def edge_figure(edges: pd.DataFrame) -> go.Figure:
         )
     figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
     figure.update_xaxes(dtick=1 if orders["minimum_duration"].max() <= 16 else None)
+    return figure
+
+
+def group_figure(groups: pd.DataFrame) -> go.Figure:
+    """Where one model gains over stopping without forecasts: a row per group of order windows, 95 % intervals."""
+    rows = groups[groups["minimum_duration"] == key_durations(int(groups["minimum_duration"].max()))[0]]
+    order = {trait: place for place, trait in enumerate(("year", "session", "volatility", "liquidity", "symbol"))}
+    rows = rows.sort_values(["trait", "value"], key=lambda column: column.map(order).fillna(column))
+    figure = _figure("gain over stopping without forecasts, bps", "", 100 + 20 * len(rows))
+    figure.add_scatter(
+        x=rows["mean_edge_bps"],
+        y=[list(rows["trait"]), list(rows["value"])],
+        error_x={"array": NORMAL_95 * rows["standard_error_bps"], "thickness": 1.5, "width": 2},
+        customdata=rows["order_windows"],
+        hovertemplate="%{y}: %{x:+.2f} bps on %{customdata:,} order windows<extra></extra>",
+        mode="markers",
+        marker={"color": COLOURS[MODEL_STRATEGY], "size": 7},
+    )
+    figure.add_vline(0, line={"width": 1, "color": "#8b8f97"})
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 11}, automargin=True)
+    figure.update_layout(margin={"t": 12})
+    return figure
+
+
+def cost_figure(curves: pd.DataFrame) -> go.Figure:
+    """What one model gains over TWAP once impact is paid, by order size: a line per key minimum duration."""
+    over_twap = curves[curves["baseline"] == TWAP_STRATEGY]
+    durations = [
+        m for m in key_durations(int(curves["minimum_duration"].max())) if m in set(over_twap["minimum_duration"])
+    ]
+    figure = _figure("order size, percent of a day's volume", "gain over TWAP after impact, bps", 420)
+    for duration, colour in zip(durations, COLOURS.values(), strict=False):
+        rows = over_twap[over_twap["minimum_duration"] == duration].sort_values("size_percent")
+        figure.add_scatter(
+            name=f"minimum duration {duration}",
+            x=rows["size_percent"],
+            y=rows["mean_bps"],
+            error_y=_interval(rows) | {"thickness": 1.5, "width": 2},
+            hovertemplate="%{x} % of a day: %{y:+.2f} bps",
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+        )
+    figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
+    figure.update_xaxes(type="log", tickvals=sorted(set(curves["size_percent"])), ticktext=None)
     return figure
 
 

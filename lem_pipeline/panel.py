@@ -34,19 +34,22 @@ class OrderPanel:
     keys: pa.Table
     snapshot: str
 
-    def rows(self, split: str, every: int = 1) -> torch.Tensor:
+    def rows(self, split: str, every: int = 1, asset_class: str | None = None) -> torch.Tensor:
         """Rows where order windows of a split begin.
 
         Args:
             split: train, validation or test.
             every: Keep only bars whose number is a multiple. With the horizon, windows do not overlap and those of
                 all symbols begin together.
+            asset_class: Keep only its windows.
 
         Raises:
             NoOrderWindowsError: There is none.
         """
         number: NDArray[Any] = self.keys["bar_number"].to_numpy()
         chosen = (self.keys["split"].to_numpy(zero_copy_only=False) == split) & (number % every == 0)
+        if asset_class:
+            chosen &= self.keys["asset_class"].to_numpy(zero_copy_only=False) == asset_class
         if not chosen.any():
             raise NoOrderWindowsError(
                 f"there is no {split} window; ingest a longer period, or shorten lookback or horizon"

@@ -97,34 +97,48 @@ def _markdown_table(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def comparison_html(
-    scenarios: pd.DataFrame,
-    improvements: pd.DataFrame,
-    edges: pd.DataFrame,
-    completions: pd.DataFrame,
-    provenance: list[tuple[str, str]],
-    simulated: bool,
-) -> str:
+@dataclass(frozen=True)
+class Results:
+    """The frames that a comparison is made of.
+
+    Attributes:
+        scenarios: Rows of `reports.slippage_by_scenario`.
+        improvements: Rows of `reports.improvements`.
+        edges: Rows of `reports.edges`.
+        cost_curves: Rows of `reports.cost_curves`.
+        groups: Rows of `reports.edges_by_group`.
+        capped: Rows of `reports.capped_orders`.
+        completions: Number of ``orders`` by model, strategy, minimum_duration and completion_bar.
+    """
+
+    scenarios: pd.DataFrame
+    improvements: pd.DataFrame
+    edges: pd.DataFrame
+    cost_curves: pd.DataFrame
+    groups: pd.DataFrame
+    capped: pd.DataFrame
+    completions: pd.DataFrame
+
+    def of(self, model: str) -> "Results":
+        """Those of one model."""
+        return Results(**{name: frame[frame["model"] == model] for name, frame in vars(self).items()})
+
+
+def comparison_html(results: Results, provenance: list[tuple[str, str]], simulated: bool) -> str:
     """The comparison of every strategy on the same orders, as one page that loads nothing.
 
     Args:
-        scenarios: Rows of `reports.slippage_by_scenario`.
-        improvements: As :func:`edges.improvement_intervals` gives them.
-        edges: As :func:`edges.edge_intervals` gives them.
-        completions: Number of ``orders`` by model, strategy, minimum_duration and completion_bar.
+        results: Of every model.
         provenance: What the results rest on (data snapshot, code, seeds, configuration), name and value.
         simulated: Whether any price behind the results was simulated.
     """
-    models = sorted(set(improvements["model"]))
+    models = sorted(set(results.improvements["model"]))
     return render(
         "comparison.html.j2",
         simulated=simulated,
-        verdicts=verdict(improvements, edges, scenarios).splitlines(),
-        headline=report_tables.headline_table(improvements, edges, scenarios),
-        sections=[
-            _model_section(number, model, scenarios, improvements, edges, completions)
-            for number, model in enumerate(models)
-        ],
+        verdicts=verdict(results.improvements, results.edges, results.scenarios).splitlines(),
+        headline=report_tables.headline_table(results.improvements, results.edges, results.scenarios),
+        sections=[_model_section(number, model, results.of(model)) for number, model in enumerate(models)],
         provenance=provenance,
         plotly_js=Markup(get_plotlyjs()),
     )
@@ -135,46 +149,42 @@ class ModelSection:
     """Everything the page shows of one model."""
 
     model: str
-    improvement_figure: Markup
     published: tuple[Published, ...]
     layout: list[tuple[str, list[Cell], list[Cell]]]
-    scenario_figure: Markup
-    completion_figure: Markup
-    dispersion_figure: Markup
-    edge_figure: Markup
+    break_even_table: pd.DataFrame
+    capped_table: pd.DataFrame
     edge_table: pd.DataFrame
     improvement_table: pd.DataFrame
     scenario_tables: dict[str, pd.DataFrame]
+    figures: dict[str, Markup]
 
 
-def _model_section(
-    number: int,
-    model: str,
-    scenarios: pd.DataFrame,
-    improvements: pd.DataFrame,
-    edges: pd.DataFrame,
-    completions: pd.DataFrame,
-) -> ModelSection:
-    scenarios, improvements, edges, completions = (
-        frame[frame["model"] == model] for frame in (scenarios, improvements, edges, completions)
-    )
+def _model_section(number: int, model: str, results: Results) -> ModelSection:
+    scenarios, improvements, edges = results.scenarios, results.improvements, results.edges
     asset_class = str(scenarios["asset_class"].iloc[0])
     horizon = int(scenarios["minimum_duration"].max())
+    drawn = {
+        "improvement": figures.improvement_figure(improvements),
+        "edge": figures.edge_figure(edges),
+        "scenario": figures.scenario_figure(scenarios),
+        "completion": figures.completion_figure(results.completions),
+        "dispersion": figures.dispersion_figure(improvements, scenarios),
+        "group": figures.group_figure(results.groups),
+        "cost": figures.cost_figure(results.cost_curves),
+    }
     return ModelSection(
         model=model,
-        improvement_figure=_embed(figures.improvement_figure(improvements), f"improvement-{number}"),
         published=published_for(asset_class, horizon),
         layout=report_tables.published_layout(scenarios),
-        scenario_figure=_embed(figures.scenario_figure(scenarios), f"scenarios-{number}"),
-        completion_figure=_embed(figures.completion_figure(completions), f"completion-{number}"),
-        dispersion_figure=_embed(figures.dispersion_figure(improvements, scenarios), f"dispersion-{number}"),
-        edge_figure=_embed(figures.edge_figure(edges), f"edges-{number}"),
+        break_even_table=report_tables.break_even_table(results.cost_curves),
+        capped_table=report_tables.capped_table(results.capped),
         edge_table=report_tables.edge_table(edges),
         improvement_table=report_tables.improvement_table(improvements),
         scenario_tables={
             strategy: report_tables.scenario_table(scenarios[scenarios["strategy"] == strategy])
             for strategy in report_tables.strategies(scenarios)
         },
+        figures={name: _embed(figure, f"{name}-{number}") for name, figure in drawn.items()},
     )
 
 

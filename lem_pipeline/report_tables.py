@@ -15,6 +15,7 @@ SHUFFLED = "LEM, features shuffled"
 ORACLE = "oracle (sees the future)"
 STOPPING_STRATEGY = "no-forecast stopping"
 NORMAL_95 = 1.96
+_SIZES_SHOWN = (0.1, 1.0, 5.0, 25.0)
 
 Row = dict[str, Any]
 _UNKNOWN: Row = {name: math.nan for name in ("mean_bps", "low_bps", "high_bps", "minimum_detectable_bps")}
@@ -246,5 +247,53 @@ def edge_table(edges: pd.DataFrame) -> pd.DataFrame:
             "edge, bps": [with_interval(row) for row in records(edges)],
             "detectable, bps": edges["minimum_detectable_bps"].map("{:.2f}".format),
             "better after correction": edges["is_better"].map({True: "yes", False: "no"}),
+        }
+    )
+
+
+def break_even_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """Up to which order size one model gains over TWAP, once impact is paid: on average, and surely."""
+    rows = []
+    for duration, curve in curves[curves["baseline"] == TWAP_STRATEGY].groupby("minimum_duration"):
+        curve = curve.sort_values("size_percent")
+        if duration not in key_durations(int(curves["minimum_duration"].max())):
+            continue
+        rows.append(
+            {
+                "minimum duration": str(duration),
+                **{
+                    f"{size:g} % of a day": with_interval(row)
+                    for size, row in zip(curve["size_percent"], records(curve), strict=True)
+                    if size in _SIZES_SHOWN
+                },
+                "gains on average up to": _largest_gaining(curve, "mean_bps"),
+                "gains surely up to": _largest_gaining(curve, "low_bps"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _largest_gaining(curve: pd.DataFrame, column: str) -> str:
+    """The largest of the sizes tried up to which all gain; impact only grows with size."""
+    gaining = (curve[column] > 0).cummin()
+    if not gaining.any():
+        return "none tried"
+    size = curve["size_percent"][gaining].max()
+    return f"{size:g} %" if size < curve["size_percent"].max() else f"{size:g} %, the largest tried"
+
+
+def capped_table(capped: pd.DataFrame) -> pd.DataFrame:
+    """Large orders of one model under participation caps, ready to read."""
+    capped = capped.sort_values(["participation_cap", "minimum_duration", "strategy"])
+    return pd.DataFrame(
+        {
+            "at most of a bar": capped["participation_cap"].map("{:.0%}".format),
+            "minimum duration": capped["minimum_duration"],
+            "strategy": capped["strategy"],
+            "improvement on VWAP, bps": _estimates(capped, "mean_improvement_bps", "standard_error_bps"),
+            "impact, bps": capped["mean_impact_bps"].map("{:.2f}".format),
+            "filled": capped["mean_filled_fraction"].map("{:.1%}".format),
+            "filled whole": capped["share_filled"].map("{:.0%}".format),
+            "completion bar": capped["mean_completion_bar"].map("{:.2f}".format),
         }
     )

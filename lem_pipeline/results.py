@@ -1,9 +1,10 @@
 """From evaluated batches to the table of order results, one row per strategy and parent order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lem_models.evaluation import EvaluatedBatch
 from lem_models.orders import SCENARIOS
@@ -29,7 +30,18 @@ def order_results(model: str, data: OrderPanel, batches: Iterable[EvaluatedBatch
             **{name: pa.array(getattr(batch.results, name).numpy().ravel()) for name in MEASURES},
             "volatility_bps": pa.array(batch.volatility_bps.numpy()[window]),
         }
+        if batch.costs:
+            columns["impact_bps"] = pa.array(batch.costs.impact_bps.numpy().ravel())
         yield pa.table(columns)
+
+
+def headline_results(
+    model: str, data: OrderPanel, batches: Iterable[EvaluatedBatch], durations: Sequence[int]
+) -> Iterator[pa.Table]:
+    """The rows of :func:`order_results` that the report's first screen is about: a fixed quantity against VWAP."""
+    for table in order_results(model, data, batches):
+        kind = pc.and_(pc.equal(table["benchmark"], "VWAP"), pc.equal(table["target"], "quantity"))
+        yield table.filter(pc.and_(kind, pc.is_in(table["minimum_duration"], pa.array(durations, pa.int32()))))
 
 
 def _repeated(values: list[str], codes: np.ndarray) -> pa.Array:

@@ -18,19 +18,33 @@ from lem_models.config import LEMConfig
 from lem_models.lem import LEM
 from lem_models.orders import SCENARIOS, MarketPath, OrderBatch
 
+_POSITIVE = ("arrival", "price", "close", "volatility")
+_NOT_NEGATIVE = ("volume", "expected_volume")
+_REMEDY = "repeat the last known bar for bars to come"
+
 
 class ServedLEM(PythonModel):
     """Slices order windows with a trained LEM.
 
     Input is a dictionary of float32 arrays: ``features`` (B, L + H − 1, F), ``arrival`` (B,) and ``price``, ``close``,
     ``volume``, ``volatility``, ``expected_volume``, each (B, H). Output is the schedule, (B, 8, H, H): scenario,
-    minimum duration − 1, bar. A child order depends on nothing of its own bar or later ones, so an order under way is
-    served by filling the bars to come with any finite numbers.
+    minimum duration − 1, bar. A child order depends on no price and no volume of its own bar or later ones, so an order
+    under way is served by repeating the last known bar for those to come: they need prices, a volatility and some
+    volume, as a bar without volume takes nothing.
     """
 
     def load_context(self, context: Any) -> None:
-        """Read configuration and weights; weights are tensors alone, no code is loaded."""
+        """Read configuration and weights; weights are tensors alone, no code is loaded.
+
+        Raises:
+            ValueError: The model was made to see the bar it trades in, which nobody can serve.
+        """
         config = LEMConfig.from_dict(json.loads(Path(context.artifacts["config"]).read_text()))
+        if config.information_set != "causal":
+            raise ValueError(
+                f"this model sees the bar it trades in (information_set {config.information_set!r}) and cannot be "
+                "served; serve one that was trained with information_set 'causal'"
+            )
         self.model = LEM(config)
         self.model.load_state_dict(torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True))
         self.model.eval()
@@ -42,7 +56,11 @@ class ServedLEM(PythonModel):
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
         for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} holds a value that is not finite; fill unknown future bars with any number")
+                raise ValueError(f"{name} holds a value that is not finite; {_REMEDY}")
+            if name in _POSITIVE and not (tensor > 0).all():
+                raise ValueError(f"{name} holds {tensor.min():g}, and must be positive; {_REMEDY}")
+            if name in _NOT_NEGATIVE and (tensor < 0).any():
+                raise ValueError(f"{name} holds {tensor.min():g}, and cannot be negative; {_REMEDY}")
         return self.model.schedule(OrderBatch(tensors.pop("features"), MarketPath(**tensors))).numpy()
 
 

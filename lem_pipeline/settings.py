@@ -11,7 +11,7 @@ from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_settings import (
     BaseSettings,
@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from lem_models.config import LEMConfig, TrainingConfig
+from lem_models.orders import InformationSet
 from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.universe import ASSET_CLASSES, FIRST_MONTH
 
@@ -106,6 +107,16 @@ class SplitSettings(Strict):
 @dataclass(config=STRICT, frozen=True)
 class ModelSettings(LEMConfig):
     """The network and its orders."""
+
+    @field_validator("information_set")
+    @classmethod
+    def _no_look_ahead(cls, chosen: InformationSet) -> InformationSet:
+        if chosen != "causal":
+            raise ValueError(
+                f"{chosen} sees the bar it trades in; models of the pipeline are causal, and make bench NAME=ablations "
+                "measures what the look-ahead is worth"
+            )
+        return chosen
 
 
 @dataclass(config=STRICT, frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 import lem_models
+from lem_pipeline.errors import LookAheadError
 
 if TYPE_CHECKING:
     import mlflow
@@ -73,7 +74,16 @@ class Tracking(dg.ConfigurableResource):
         return next((v for v in versions if v.tags.get("fingerprint") == fingerprint), None)
 
     def register(self, name: str, model: "LEM", example: "OrderBatch", tags: Mapping[str, str]) -> "ModelVersion":
-        """Log a model in the active run, register it and point alias ``challenger`` at the new version."""
+        """Log a model in the active run, register it and point alias ``challenger`` at the new version.
+
+        Raises:
+            LookAheadError: The model sees the bar it trades in.
+        """
+        if model.config.information_set != "causal":
+            raise LookAheadError(
+                f"{name} sees the bar it trades in (information_set {model.config.information_set!r}) and is not "
+                "registered; train it with information_set 'causal', the default"
+            )
         import mlflow
         import torch
 

@@ -49,6 +49,11 @@ class AssetClass:
     settles_after: timedelta
     instruments: tuple[str, ...]
 
+    @property
+    def bars_per_day(self) -> float:
+        """Bars that trade in one day, or session."""
+        return timedelta(days=1) / self.bar_size if self.always_open else 1.0
+
     def expects_bars(self, start: datetime, end: datetime) -> bool:
         """True where at least one bar both starts and ends within ``[start, end)``."""
         if self.always_open:

@@ -13,9 +13,10 @@ from pandas.api.indexers import BaseIndexer
 from pandas.api.typing import Rolling
 
 KEYS = ["asset_class", "symbol", "bar_number"]
-READ = [*KEYS, "bar_start", "season", "high", "low", "close", "price", "volume", "taker_buy_volume", "split_ratio"]
+READ = [*KEYS, "bar_start", "season", "high", "low", "close", "price", "volume"]
+READ += ["trade_count", "taker_buy_volume", "split_ratio"]
 KEPT = [*KEYS, "bar_start", "segment", "history_bars", "price", "close", "volume", "expected_volume"]
-MAY_BE_NULL = ["volatility", "taker_imbalance"]  # in a row that counts as complete
+MAY_BE_NULL = ["volatility", "taker_imbalance", "trade_size"]  # in a row that counts as complete
 
 Rows = NDArray[np.int64]
 
@@ -119,6 +120,7 @@ def facts_of(bars: pd.DataFrame) -> pd.DataFrame:
     unit = volatility.mask(volatility == 0)
     recent_volatility = trailing(log_return, history, 24).std()
     recent_volume, usual_volume = (trailing(volume, history, length).mean() for length in (12, 168))
+    units_per_trade = volume / bars["trade_count"].where(bars["trade_count"] > 0)
     facts = pd.DataFrame(
         {
             "volatility": volatility,
@@ -131,6 +133,7 @@ def facts_of(bars: pd.DataFrame) -> pd.DataFrame:
             "volume_trend": np.log(recent_volume / usual_volume),
             "volatility_trend": np.log(recent_volatility.mask(recent_volatility == 0) / unit),
             "taker_imbalance": (2 * bars["taker_buy_volume"] / volume - 1).fillna(0),
+            "trade_size": np.log(units_per_trade / trailing(units_per_trade, history, 168).mean()).fillna(0),
         }
     )
     by_bar = facts.groupby([bars["asset_class"], bars["bar_number"]], observed=True, sort=False)

@@ -9,7 +9,8 @@ from polars import col
 
 SERIES = ["asset_class", "symbol"]
 KEYS = [*SERIES, "bar_number"]
-READ = [*KEYS, "bar_start", "season", "high", "low", "close", "price", "volume", "taker_buy_volume", "split_ratio"]
+READ = [*KEYS, "bar_start", "season", "high", "low", "close", "price", "volume"]
+READ += ["trade_count", "taker_buy_volume", "split_ratio"]
 FACTS_OF_THE_BAR = ["segment", "history_bars", "price", "close", "volume", "expected_volume"]
 FEATURES = [
     "return_1",
@@ -80,17 +81,22 @@ def segmented(bars: pl.LazyFrame) -> pl.LazyFrame:
 def with_facts(bars: pl.LazyFrame) -> pl.LazyFrame:
     """Facts of each bar, known once it has closed."""
     close, volume, log_return, unit = col("close"), col("volume"), col("log_return"), col("unit")
+    units_per_trade = col("units_per_trade")
 
     def change(bars: int) -> pl.Expr:
         return (close / close.shift(bars).over("run")).log()
 
     return (
-        bars.with_columns(log_return=change(1))
+        bars.with_columns(
+            log_return=change(1),
+            units_per_trade=pl.when(col("trade_count") > 0).then(volume / col("trade_count")),
+        )
         .with_columns(
             volatility=log_return.rolling_std(168, min_samples=2).over("run"),
             recent_volatility=log_return.rolling_std(24, min_samples=2).over("run"),
             recent_volume=volume.rolling_mean(12, min_samples=1).over("run"),
             usual_volume=volume.rolling_mean(168, min_samples=1).over("run"),
+            usual_units_per_trade=units_per_trade.rolling_mean(168, min_samples=1).over("run"),
         )
         .with_columns(unit=unless_zero(col("volatility")))
         .with_columns(
@@ -103,6 +109,7 @@ def with_facts(bars: pl.LazyFrame) -> pl.LazyFrame:
             volume_trend=(col("recent_volume") / col("usual_volume")).log(),
             volatility_trend=(unless_zero(col("recent_volatility")) / unit).log(),
             taker_imbalance=(2 * col("taker_buy_volume") / volume - 1).fill_null(0),
+            trade_size=(units_per_trade / col("usual_units_per_trade")).log().fill_null(0),
         )
         .with_columns(
             market_return=col("return_1").mean().over("asset_class", "bar_number"),
@@ -120,7 +127,7 @@ def known_before(bars: pl.LazyFrame) -> pl.LazyFrame:
         *KEYS,
         "bar_start",
         *FACTS_OF_THE_BAR,
-        col("volatility", "taker_imbalance", *FEATURES).shift().over("run"),
+        col("volatility", "taker_imbalance", "trade_size", *FEATURES).shift().over("run"),
         season_volume=(expected / expected.rolling_mean(168, min_samples=1).over("run")).log(),
         hour_sin=hour.sin(),
         hour_cos=hour.cos(),

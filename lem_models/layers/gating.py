@@ -28,6 +28,20 @@ class GroupedLinear(nn.Module):
         mapped = torch.baddbmm(self.bias[:, None], rows, self.weight).transpose(0, 1)
         return mapped.reshape(*x.shape[:-1], -1)
 
+    def of_scalars(self, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """What the map makes of ``x · scale + shift`` for a scalar x: the slope and the offset, both (G, 1, outputs).
+
+        Args:
+            scale: (G, inputs).
+            shift: (G, inputs).
+        """
+        slope = (scale[..., None] * self.weight).sum(1, keepdim=True)
+        return slope, (shift[..., None] * self.weight).sum(1, keepdim=True) + self.bias[:, None]
+
+    def after(self, first: "GroupedLinear") -> tuple[Tensor, Tensor]:
+        """Weight and bias, (G, 1, outputs), of ``first`` and this map as one."""
+        return first.weight @ self.weight, first.bias[:, None] @ self.weight + self.bias[:, None]
+
 
 def affine(inputs: int, outputs: int, groups: int | None) -> nn.Module:
     """An affine map, one for all or one per group."""

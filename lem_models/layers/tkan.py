@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lem_models.layers.kan import KANLayer
+from lem_models.layers.scans import gated_scan, kan_scan
 
 
 class KANMemory(nn.Module):
@@ -26,14 +27,18 @@ class KANMemory(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scan (B, T, inputs) into the outputs y, (B, T, width)."""
-        projected = self.from_input(x)
-        state = projected.new_zeros(x.shape[0], projected.shape[-1])
-        outputs = []
-        for step in projected.unbind(1):
-            y = self.kan(step + self.from_state(state))
-            state = self.keep_new * y + self.keep_old * state
-            outputs.append(y)
-        return torch.stack(outputs, dim=1)
+        kan = self.kan
+        y = kan_scan(
+            self.from_input(x.transpose(0, 1)),
+            self.from_state.weight,
+            kan.norm.weight,
+            kan.norm.bias,
+            kan.stacked_weight(),
+            kan.base.bias,
+            self.keep_new,
+            self.keep_old,
+        )
+        return y.transpose(0, 1)
 
 
 class TKAN(nn.Module):
@@ -61,11 +66,7 @@ class TKAN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scan (B, T, inputs) into h, (B, T, width)."""
         output_gate = torch.sigmoid(self.output_gate(torch.cat([m(x) for m in self.memories], dim=-1)))
-        h = c = torch.zeros_like(output_gate[:, 0])
-        outputs = []
-        for from_input, gate in zip(self.gates_from_input(x).unbind(1), output_gate.unbind(1), strict=True):
-            i, f, candidate = (from_input + self.gates_from_state(h)).chunk(3, dim=-1)
-            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(candidate)
-            h = gate * torch.tanh(c)
-            outputs.append(h)
-        return torch.stack(outputs, dim=1)
+        h = gated_scan(
+            self.gates_from_input(x.transpose(0, 1)), output_gate.transpose(0, 1), self.gates_from_state.weight
+        )
+        return h.transpose(0, 1)

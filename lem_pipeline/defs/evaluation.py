@@ -1,6 +1,7 @@
 """Every strategy on the same test orders, and the comparison report."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,9 @@ from lem_pipeline.sql_assets import FOLLOW, SQL, asset_key, table_metadata
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking, code_version
 
+ONE_PERCENT, LARGE_ORDER = 0.01, 0.1  # of a day's expected volume
+PARTICIPATION_CAPS = (0.05, 0.10, 0.25)
+
 RESULT_DESCRIPTIONS = {
     "model": "Registered model the orders belong to",
     "strategy": "LEM, or a baseline on the same orders",
@@ -21,13 +25,17 @@ RESULT_DESCRIPTIONS = {
     "fixed_window_slippage_bps": "Against the benchmark over the whole horizon",
     "arrival_slippage_bps": "Against the last close before the order",
     "completion_bar": "Bar in which the order is done, counted from 1; at least the minimum duration",
-    "filled_fraction": "1 unless the market did not trade",
+    "filled_fraction": "1 unless the market did not trade, or not enough",
+    "impact_bps": "Square-root impact of what was filled, beside slippage; 1 % of a day's volume unless a size is told",
+    "order_size": "Parent order as a fraction of a day's expected volume; impact is for this size",
+    "participation_cap": "Greatest fraction of a bar's volume that a child order fills",
     "volatility_bps": "Standard deviation of one bar's log return, known at the start",
 }
 
 INTERVALS = {
     "improvements": "One row per model, strategy and kind of order: side-averaged improvement, with its interval.",
     "edges": "One row per model, baseline and kind of order: what the model gains over it, paired, with its interval.",
+    "cost_curves": "One row per model, baseline, minimum duration and order size: the edge once impact is paid.",
 }
 
 INTERVAL_COLUMNS = {
@@ -40,6 +48,7 @@ INTERVAL_COLUMNS = {
     "high_bps": "Upper end",
     "minimum_detectable_bps": "The mean that a test at 5 % would find with a power of 80 %",
     "mean_sigma": "The mean in volatilities of one bar",
+    "size_percent": "Parent order in percent of a day's expected volume",
     "is_better": "Above zero after correction for all kinds of orders looked at against this baseline (StepM, 5 %)",
 }
 
@@ -65,7 +74,7 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
     """What each test order cost under each strategy: all scenarios, all minimum durations, models as registered."""
     from lem_models.evaluation import evaluate
     from lem_models.orders import Limits
-    from lem_pipeline.contestants import contestants
+    from lem_pipeline.contestants import charged, contestants
     from lem_pipeline.panel import read_panel
     from lem_pipeline.results import order_results as tables
     from lem_pipeline.serving import Registered
@@ -76,11 +85,55 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
     with explained():
         for name, asset_classes in settings().models.items():
             data = read_panel(warehouse, asset_classes)
-            rows = data.rows("test", every=chosen.horizon)
-            context.log.info(f"{name}: {len(rows):,} test windows that do not overlap")
             strategies = contestants(Registered(tracking.load(name)), data, chosen, limits)
-            parts += tables(name, data, evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon))
+            for asset_class in asset_classes:
+                rows = data.rows("test", chosen.horizon, asset_class)
+                context.log.info(f"{name}: {len(rows):,} test windows that do not overlap")
+                trial = charged(asset_class, ONE_PERCENT, participation_cap=None)
+                batches = evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon, trial=trial)
+                parts += tables(name, data, batches)
         written = warehouse.write_table("results.order_results", pa.concat_tables(parts))
+    return dg.MaterializeResult(metadata=table_metadata(written.columns, written.rows, RESULT_DESCRIPTIONS))
+
+
+@dg.asset(
+    key=["results", "capped_order_results"],
+    group_name="results",
+    deps=[model_key(name) for name in settings().models],
+    kinds={"mlflow", "duckdb"},
+    pool="duckdb",
+)
+def capped_order_results(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking
+) -> dg.MaterializeResult:
+    """Large test orders that no bar fills beyond a part of its volume: fixed quantity against VWAP."""
+    from lem_models.evaluation import evaluate
+    from lem_models.orders import Limits
+    from lem_pipeline.contestants import charged, plain_contestants
+    from lem_pipeline.panel import read_panel
+    from lem_pipeline.report_tables import key_durations
+    from lem_pipeline.results import headline_results
+
+    chosen = settings().model
+    limits = Limits(horizon=chosen.horizon, floor=chosen.floor, cap=chosen.cap)
+    durations = key_durations(chosen.horizon)
+    parts: list[pa.Table] = []
+    with explained():
+        for name, asset_classes in settings().models.items():
+            data = read_panel(warehouse, asset_classes)
+            strategies = plain_contestants(tracking.load(name).unwrap_python_model().model, limits)
+            for asset_class, cap in product(asset_classes, PARTICIPATION_CAPS):
+                rows = data.rows("test", chosen.horizon, asset_class)
+                context.log.info(f"{name}: {len(rows):,} test windows, at most {cap:.0%} of any bar")
+                trial = charged(asset_class, LARGE_ORDER, cap)
+                batches = evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon, trial=trial)
+                parts += (
+                    table.append_column("order_size", pa.repeat(LARGE_ORDER, len(table))).append_column(
+                        "participation_cap", pa.repeat(cap, len(table))
+                    )
+                    for table in headline_results(name, data, batches, durations)
+                )
+        written = warehouse.write_table("results.capped_order_results", pa.concat_tables(parts))
     return dg.MaterializeResult(metadata=table_metadata(written.columns, written.rows, RESULT_DESCRIPTIONS))
 
 
@@ -100,11 +153,12 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
 )
 def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Means over order windows with bootstrap intervals."""
-    from lem_pipeline.edges import edge_intervals, improvement_intervals
+    from lem_pipeline.edges import cost_curves, edge_intervals, improvement_intervals
 
     with explained():
         daily = warehouse.read("from reports.daily_improvements").to_pandas()
-        for table, rows in (("improvements", improvement_intervals(daily)), ("edges", edge_intervals(daily))):
+        for table, described in zip(INTERVALS, (improvement_intervals, edge_intervals, cost_curves), strict=True):
+            rows = described(daily)
             written = warehouse.write_table(f"reports.{table}", pa.Table.from_pandas(rows, preserve_index=False))
             metadata = table_metadata(written.columns, written.rows, INTERVAL_COLUMNS)
             yield dg.MaterializeResult(asset_key=["reports", table], metadata=metadata)
@@ -117,6 +171,9 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
         asset_key("reports.slippage_by_scenario"),
         asset_key("reports.improvements"),
         asset_key("reports.edges"),
+        asset_key("reports.cost_curves"),
+        asset_key("reports.capped_orders"),
+        asset_key("reports.edges_by_group"),
         asset_key("quality.dow_coverage"),
     ],
     kinds={"html"},
@@ -124,22 +181,27 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
 )
 def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""
-    from lem_pipeline.report import comparison_html, headline_markdown, verdict
+    from lem_pipeline.report import Results, comparison_html, headline_markdown, verdict
     from lem_pipeline.report_tables import headline_table
 
     chosen = settings()
+    tables = {
+        "scenarios": "from reports.slippage_by_scenario order by all",
+        "improvements": "from reports.improvements order by all",
+        "edges": "from reports.edges order by all",
+        "cost_curves": "from reports.cost_curves order by all",
+        "groups": "from reports.edges_by_group order by all",
+        "capped": "from reports.capped_orders order by all",
+        "completions": (SQL / "queries/completions.sql").read_text(),
+    }
     with explained():
-        scenarios = warehouse.read("from reports.slippage_by_scenario order by all").to_pandas()
-        improvements = warehouse.read("from reports.improvements order by all").to_pandas()
-        edges = warehouse.read("from reports.edges order by all").to_pandas()
-        completions = warehouse.read((SQL / "queries/completions.sql").read_text()).to_pandas()
-    page = comparison_html(
-        scenarios, improvements, edges, completions, provenance(context, chosen, warehouse, tracking), chosen.simulated
-    )
+        results = Results(**{name: warehouse.read(query).to_pandas() for name, query in tables.items()})
+    page = comparison_html(results, provenance(context, chosen, warehouse, tracking), chosen.simulated)
+    shown = results.improvements, results.edges, results.scenarios
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    rows = headline_table(improvements, edges, scenarios).to_dict("records")
+    rows = headline_table(*shown).to_dict("records")
     headline = [
         dg.TableRecord({ours: str(row[name]).translate(UNBROKEN) for name, ours in UI_COLUMNS.items()}) for row in rows
     ]
@@ -147,10 +209,8 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         metadata={
             "data": "SIMULATED, no market figures" if chosen.simulated else "real bars",
             "headline_table": dg.MetadataValue.table(headline),
-            "headline_in_full": dg.MetadataValue.md(
-                headline_markdown(improvements, edges, scenarios, chosen.simulated)
-            ),
-            "verdict": verdict(improvements, edges, scenarios),
+            "headline_in_full": dg.MetadataValue.md(headline_markdown(*shown, chosen.simulated)),
+            "verdict": verdict(*shown),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
     )

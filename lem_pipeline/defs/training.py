@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from lem_pipeline.failures import explained
+from lem_pipeline.gates import GATES
 from lem_pipeline.settings import settings
 from lem_pipeline.sql_assets import asset_key
 from lem_pipeline.storage import Warehouse
@@ -37,13 +38,22 @@ def model_asset(name: str, asset_classes: Sequence[str]) -> dg.AssetsDefinition:
         group_name="models",
         deps=[asset_key("windows.order_windows"), asset_key("features.bar_features")],
         kinds={"pytorch", "lightning", "mlflow"},
+        check_specs=[
+            dg.AssetCheckSpec(gate, asset=model_key(name), blocking=True, description=claim)
+            for gate, claim in GATES.items()
+        ],
         pool="gpu",
     )
     def model(
         context: dg.AssetExecutionContext, config: TrainConfig, warehouse: Warehouse, tracking: Tracking
     ) -> dg.MaterializeResult:
         with explained():
-            return dg.MaterializeResult(metadata=_train(context, config, name, asset_classes, warehouse, tracking))
+            metadata, evidence = _train(context, config, name, asset_classes, warehouse, tracking)
+        # A model that fails a gate is not registered, and its asset fails with the reason.
+        passed = [
+            dg.AssetCheckResult(passed=True, check_name=gate, metadata={"evidence": evidence[gate]}) for gate in GATES
+        ]
+        return dg.MaterializeResult(metadata=metadata, check_results=passed)
 
     return model
 
@@ -55,8 +65,9 @@ def _train(
     asset_classes: Sequence[str],
     warehouse: Warehouse,
     tracking: Tracking,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, str]]:
     from lem_models.training import fit
+    from lem_pipeline.gates import pass_gates
     from lem_pipeline.panel import read_panel
     from lem_pipeline.tracking import code_version, fingerprint
 
@@ -66,7 +77,8 @@ def _train(
     mark = fingerprint(data.snapshot, model_config, training_config)
     if (version := tracking.registered(name, mark)) and not config.retrain:
         context.log.info(f"{name}: version {version.version} was made from the same data, code and settings")
-        return _metadata(name, version, tracking, {"trained_now": False})
+        evidence = {gate: version.tags[f"gate.{gate}"] for gate in GATES}
+        return _metadata(name, version, tracking, {"trained_now": False}), evidence
 
     train, validation = data.rows("train"), data.rows("validation")
     context.log.info(f"{name}: {len(train):,} training and {len(validation):,} validation windows")
@@ -94,13 +106,15 @@ def _train(
             )
 
         fitted = fit(data.panel, train, validation, model_config, training_config, Path(checkpoints), report)
+        evidence = pass_gates(fitted.model, data, model_config.lookback, model_config.horizon)
+        tags |= {f"gate.{gate}": found for gate, found in evidence.items()}
         example = data.panel.orders(data.rows("test")[:4], model_config.lookback, model_config.horizon)
         version = tracking.register(name, fitted.model, example, tags)
     rmtree(checkpoints)
     best = min(fitted.history, key=lambda epoch: epoch["validation_loss"])
     epochs = [dg.TableRecord({"epoch": n, **metrics}) for n, metrics in enumerate(fitted.history, 1)]
     facts = {"trained_now": True, "windows_seen": fitted.windows_seen, "epochs": dg.MetadataValue.table(epochs)}
-    return _metadata(name, version, tracking, {**facts, **best})
+    return _metadata(name, version, tracking, {**facts, **best}), evidence
 
 
 def _metadata(name: str, version: Any, tracking: Tracking, facts: dict[str, Any]) -> dict[str, Any]:

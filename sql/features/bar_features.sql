@@ -23,6 +23,7 @@ bars as (
         volume,
         high / low as high_over_low,
         taker_buy_volume / volume as taker_share,
+        case when trade_count > 0 then volume / trade_count end as units_per_trade,
         split_ratio,
         coalesce(volume > 0 and low > 0, false) as is_sound
     from bars.market_bars
@@ -74,7 +75,8 @@ histories as (
             by_segment rows between 23 preceding and current row
         ) as recent_volatility_after,
         avg(volume) over (by_segment rows between 11 preceding and current row) as recent_volume_after,
-        avg(volume) over (by_segment rows between 167 preceding and current row) as volume_after
+        avg(volume) over (by_segment rows between 167 preceding and current row) as volume_after,
+        avg(units_per_trade) over (by_segment rows between 167 preceding and current row) as units_per_trade_after
     from segments
     where is_sound
     window by_segment as (partition by series, segment order by bar_number)
@@ -92,7 +94,8 @@ facts as (
         ln(volume / expected_volume) as volume_surprise,
         ln(recent_volume_after / volume_after) as volume_trend,
         ln(nullif(recent_volatility_after, 0) / nullif(volatility_after, 0)) as volatility_trend,
-        coalesce(2 * taker_share - 1, 0) as taker_imbalance
+        coalesce(2 * taker_share - 1, 0) as taker_imbalance,
+        coalesce(ln(units_per_trade / units_per_trade_after), 0) as trade_size
     from histories
 ),
 
@@ -129,6 +132,7 @@ select
     lag(volume_trend) over by_segment as volume_trend, -- Feature: log of mean volume of 12 bars over 168
     lag(volatility_trend) over by_segment as volatility_trend, -- Feature: log of volatility of 24 bars over 168
     lag(taker_imbalance) over by_segment as taker_imbalance, -- Feature: buying minus selling takers, as a share of last volume
+    lag(trade_size) over by_segment as trade_size, -- Feature: log of last units per trade over their mean of 168 bars; 0 where no trades are counted
     lag(market_return) over by_segment as market_return, -- Feature: mean of return_1 over the asset class
     lag(market_volume_surprise) over by_segment as market_volume_surprise, -- Feature: mean of volume_surprise over the asset class
     ln(expected_volume / avg(expected_volume) over (by_segment rows between 167 preceding and current row))

@@ -26,6 +26,7 @@ select
         if(is_future, 7.0, 1.0) * volume as volume,
         if(is_future, 21.7, 1.0) * notional as notional,
         if(is_future, 3.1, 1.0) * price as price,
-        if(is_future, 5.0, 1.0) * taker_buy_volume as taker_buy_volume
+        if(is_future, 5.0, 1.0) * taker_buy_volume as taker_buy_volume,
+        if(is_future, 4, 1) * trade_count as trade_count
     )
 from marked

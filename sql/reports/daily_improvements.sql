@@ -23,7 +23,8 @@ order_windows as (
         -- A day is a UTC day whatever the session's time zone.
         (bar_start at time zone 'UTC')::date as trading_day,
         -(buys.slippage_bps + sells.slippage_bps) / 2 as improvement_bps,
-        improvement_bps / nullif(buys.volatility_bps, 0) as improvement_sigma
+        improvement_bps / nullif(buys.volatility_bps, 0) as improvement_sigma,
+        (buys.impact_bps + sells.impact_bps) / 2 as impact_bps
     from buys
     join sells using (model, asset_class, strategy, symbol, bar_start, benchmark, target, minimum_duration)
 )
@@ -38,7 +39,8 @@ select
     trading_day, -- UTC day in which the order windows begin
     count(improvement_bps) as order_windows, -- order windows that begin in this day, over all symbols
     sum(improvement_bps) as improvement_bps, -- their improvements added up; positive is good
-    sum(improvement_sigma) as improvement_sigma -- the same in volatilities of one bar
+    sum(improvement_sigma) as improvement_sigma, -- the same in volatilities of one bar
+    sum(impact_bps) as impact_bps -- square-root impact of the orders at one percent of a day's volume, added up
 from order_windows
 group by all
 order by all

@@ -71,3 +71,12 @@ def test_orders_of_a_trial_fill_as_far_as_its_participation_cap_goes(fraction, f
     assert batch.costs is not None
     expected = order_costs(schedule, orders.market, size, trial.costs)
     assert torch.equal(batch.costs.total_bps, expected.total_bps)
+
+
+def test_a_model_that_looks_ahead_trades_the_same_bars_and_is_labelled():
+    panel, rows = walk_panel(200), torch.arange(10, 180, 7)
+    strategies = [Twap(FREE), tiny_lem(information_set="same_bar")]
+    ahead = list(evaluate(strategies, panel, rows, LOOKBACK, HORIZON, information_set="same_bar"))
+    assert [batch.strategy for batch in ahead] == ["TWAP", "LEM with look-ahead"]
+    (causal,) = evaluate([Twap(FREE)], panel, rows, LOOKBACK, HORIZON)
+    assert torch.equal(ahead[0].results.slippage_bps, causal.results.slippage_bps)

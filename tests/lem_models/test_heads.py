@@ -23,7 +23,7 @@ from torch import Tensor
 from lem_models.baselines.volume_curve import VolumeCurve
 from lem_models.execution import relative_price, settle
 from lem_models.fills import OpenOrder, capacity, fill
-from lem_models.heads import AllocationHeads, base_shares, may_finish, modulate
+from lem_models.heads import AllocationHeads, base_shares, get_ready, may_finish, modulate
 from lem_models.orders import LOT, Limits, MarketPath, OrderBatch, OrderSize
 
 NEVER = torch.tensor(-50.0)
@@ -290,7 +290,7 @@ def test_heads_that_overflow_trade_nothing():
 def random_heads(independent: bool, seed: int = 0) -> AllocationHeads:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        heads = AllocationHeads(GRID, FREE, context=5, width=6, independent=independent, prior="curve")
+        heads = AllocationHeads(GRID, FREE, 5, 6, independent=independent, prior="curve", own_readout=True)
         with torch.no_grad():
             for weight in heads.parameters():
                 weight.normal_()
@@ -327,7 +327,7 @@ def test_independent_heads_do_not_share_a_weight():
 @pytest.mark.parametrize("independent", [True, False])
 def test_no_two_orders_of_fresh_heads_decide_alike(independent):
     torch.manual_seed(0)
-    heads = AllocationHeads(GRID, FREE, context=5, width=6, independent=independent, prior="curve")
+    heads = AllocationHeads(GRID, FREE, 5, 6, independent=independent, prior="curve", own_readout=True)
     market = random_market(4)
     probability = heads(torch.randn(4, HORIZON, 5, generator=rng(1)), market).finish_probability
     by_order = probability.permute(1, 2, 0, 3).reshape(8 * HORIZON, -1)
@@ -351,10 +351,11 @@ def test_the_state_of_an_order_is_free_of_the_scale_of_prices():
 
 
 def test_the_two_sides_see_mirrored_gaps():
-    """With equal codes, a sell in a falling market decides as a buy in a market that rises as far."""
+    """With equal codes and weights, a sell in a falling market decides as a buy in a market that rises as far."""
     heads = random_heads(independent=False)
     with torch.no_grad():
         heads.order_code[4:] = heads.order_code[:4]
+        heads.own_out[4:] = heads.own_out[:4]
     market = random_market(4)
     mirrored = MarketPath(
         market.arrival,
@@ -406,8 +407,32 @@ def test_whether_an_order_may_finish_is_a_step_with_the_gradient_of_a_ramp():
     fits.sum().backward()
     assert (remaining.grad[1:4] < -1).all()
     assert remaining.grad[4].abs() < 1e-3
+    assert remaining.grad[0].abs() < 1e-3  # what fits with room to spare is not taught to trade further ahead
     free = may_finish(remaining, remaining, cap=1.0)
     assert (free == 1).all() and not free.requires_grad
+
+
+def test_an_order_that_all_but_fits_into_the_bar_in_which_it_may_finish_is_made_to_fit():
+    target = torch.tensor([0.77, 0.79, 0.8, 0.85], requires_grad=True)
+    anywhere = torch.ones(4)
+    ready = get_ready(target, anywhere, torch.tensor(True), cap=0.2)
+    assert ready.tolist() == pytest.approx([0.77, 0.8, 0.8, 0.85])
+    ready.sum().backward()
+    assert (target.grad == 1).all()
+    for hi, may_end, cap in ((anywhere, False, 0.2), (0.795 * anywhere, True, 0.2), (anywhere, True, 1.0)):
+        assert torch.equal(get_ready(target, hi, torch.tensor(may_end), cap), target)
+
+
+def test_the_weights_of_an_order_and_bar_move_that_order_from_that_bar_on_and_no_other():
+    heads, market = random_heads(independent=False), random_market(4)
+    context = torch.randn(4, HORIZON, 5, generator=rng(1))
+    before = heads(context, market).path
+    with torch.no_grad():
+        heads.own_out[2, 7, 3] += 1.0
+    moved = (heads(context, market).path != before).any(0)
+    assert moved[2, 7, 3]
+    moved[2, 7, 3:] = False
+    assert not moved.any()
 
 
 def test_an_order_behind_its_curve_returns_to_it_at_once():

@@ -100,7 +100,11 @@ def plain_order(
         code = weights["order_code"][s][m][t]
         first = zip(affine("from_state", state), affine("from_context", context[t]), code, strict=True)
         hidden = [silu(z) for z in affine("hidden", [silu(sum(parts)) for parts in first])]
-        shift, finish_shift = affine("out", hidden)
+        own = weights["own_out"][s][m][t]
+        shift, finish_shift = (
+            shared + sum(h * row[k] for h, row in zip(hidden, own, strict=True))
+            for k, shared in enumerate(affine("out", hidden))
+        )
 
         course += share * (1 - course)
         wanted = sigmoid(logit(course) + weights["prior.shift"][m][t] + shift)
@@ -109,7 +113,12 @@ def plain_order(
         executed = 1 - remaining
         still_open = max(min(hi, remaining - LOT), lo)
         after = within(wanted, executed + lo, executed + still_open)
-        child = (max(math.floor(after / LOT) * LOT, executed + lo) if lots else after) - executed
+        after = max(math.floor(after / LOT) * LOT, executed + lo) if lots else after
+        fits_next = 1 - cap
+        may_end_next = t + 1 < BARS and m <= t + 1
+        if may_end_next and fits_next - 0.1 * cap <= after < fits_next <= executed + still_open:
+            after = fits_next  # who all but fits is made to fit
+        child = after - executed
         finish = sigmoid(weights["prior.finish_logit"][m][t] + finish_shift) if remaining <= hi else 0.0
         if lo >= remaining:
             finish = 1.0
@@ -122,11 +131,11 @@ def plain_order(
 
 
 def lively_heads(independent: bool, limits: Limits, seed: int = 0) -> AllocationHeads:
-    heads = AllocationHeads(SMALL, limits, CONTEXT, WIDTH, independent, prior="curve").double()
+    heads = AllocationHeads(SMALL, limits, CONTEXT, WIDTH, independent, prior="curve", own_readout=True).double()
     with torch.no_grad():
         for weight in heads.parameters():
             weight.copy_(0.8 * torch.randn(weight.shape, generator=rng(seed)))
-        for weight in (heads.out.weight, heads.out.bias, heads.prior.shift):
+        for weight in (heads.out.weight, heads.out.bias, heads.own_out, heads.prior.shift):
             weight.mul_(0.3)  # an order that is filled at once has no state to speak of
     return heads
 
@@ -157,8 +166,8 @@ def test_the_gradients_of_the_heads_are_finite_differences_of_their_equations(in
     heads, market = lively_heads(independent, Limits(BARS)), in_float64(random_market(1, horizon=BARS))
     with torch.no_grad():
         heads.from_state.weight.zero_()  # the state is observed: what it does to later answers has no gradient
-        for weight in (heads.out.weight, heads.out.bias, heads.prior.shift):
-            weight.mul_(0.3)  # at the bounds of a child order there is a kink and no slope
+        for weight in (heads.out.weight, heads.out.bias, heads.own_out, heads.prior.shift):
+            weight.mul_(0.1)  # at the bounds of a child order there is a kink and no slope
     context = some_context(1).requires_grad_()
     weigh = torch.randn(2, 1, *SMALL.shape, BARS, dtype=torch.float64, generator=rng(4))
 

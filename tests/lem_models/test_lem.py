@@ -1,6 +1,5 @@
 import math
 from dataclasses import replace
-from itertools import product
 
 import pytest
 import torch
@@ -24,8 +23,20 @@ from lem_models.config import LEMConfig
 from lem_models.execution import settle
 from lem_models.lem import FEATURE_LIMIT, LEM, CausalAttention
 from lem_models.objective import mean_dispersion
-from lem_models.orders import MarketPath, OrderBatch
+from lem_models.orders import Limits, MarketPath, OrderBatch
 
+VARIANTS = pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"independent_heads": True},
+        {"recurrence": "lstm"},
+        {"recurrence": "gru"},
+        {"recurrence": "none"},
+        {"variable_selection": False},
+    ],
+    ids=lambda variant: " ".join(f"{name}={value}" for name, value in variant.items()) or "default",
+)
 HEADS = pytest.mark.parametrize("independent_heads", [False, True], ids=["shared heads", "independent heads"])
 
 
@@ -165,9 +176,20 @@ def test_the_gradients_of_attention_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(answer, (x, *weights))
 
 
+@pytest.mark.parametrize("last", [1, 4, 10])
+def test_attention_answers_for_the_last_bars_alone_as_it_does_for_all(last):
+    torch.manual_seed(0)
+    attention = CausalAttention(8, heads=2).double()
+    x = torch.randn(3, 10, 8, dtype=torch.float64, generator=rng(0))
+    answer = attention(x, last=last)
+    assert answer.shape == (3, last, 8)
+    assert torch.allclose(answer, attention(x)[:, -last:], atol=1e-14)
+
+
+@VARIANTS
 @pytest.mark.parametrize("step", range(HORIZON))
-def test_the_context_of_a_bar_is_blind_to_what_becomes_known_later(step):
-    model = tiny_lem()
+def test_the_context_of_a_bar_is_blind_to_what_becomes_known_later(variant, step):
+    model = tiny_lem(**variant)
     orders = random_orders(5)
     context = model.context(orders.features)
     other = model.context(overwritten_from(orders, step, seed=step, volumes="kept").features)
@@ -175,17 +197,16 @@ def test_the_context_of_a_bar_is_blind_to_what_becomes_known_later(step):
     assert (context[:, step + 1 :] != other[:, step + 1 :]).any(-1).all()
 
 
-EVERY_KIND = pytest.mark.parametrize(
-    ("prior", "independent_heads"), list(product(["stopping", "curve"], [False, True])), ids=str
-)
+EVERY_PRIOR = pytest.mark.parametrize("prior", ["stopping", "curve"])
 # Of each column, how many bars of the horizon are known when bar t is decided, beyond those before it.
 KNOWN_AHEAD = {"price": 0, "close": 0, "volume": 0, "volatility": 1}
 
 
-@EVERY_KIND
+@EVERY_PRIOR
+@VARIANTS
 @pytest.mark.parametrize("cap", [1.0, 0.15])
-def test_no_gradient_flows_into_a_decision_from_its_own_bar_or_later_ones(prior, independent_heads, cap):
-    model, orders = tiny_lem(seed=2, prior=prior, independent_heads=independent_heads, cap=cap), random_orders(3)
+def test_no_gradient_flows_into_a_decision_from_its_own_bar_or_later_ones(prior, variant, cap):
+    model, orders = tiny_lem(seed=4, prior=prior, cap=cap, **variant), random_orders(3)
     columns = {name: getattr(orders.market, name).clone().requires_grad_() for name in KNOWN_AHEAD}
     features = orders.features.clone().requires_grad_()
     decisions = model(OrderBatch(features, replace(orders.market, **columns)))
@@ -206,11 +227,12 @@ def test_no_gradient_flows_into_a_decision_from_its_own_bar_or_later_ones(prior,
     assert seen == {"row of its own bar", *(KNOWN_AHEAD if prior == "stopping" else ())}
 
 
-@EVERY_KIND
+@EVERY_PRIOR
+@VARIANTS
 @pytest.mark.parametrize("column", ["features", *KNOWN_AHEAD])
-def test_a_decision_is_blind_to_each_column_of_its_own_bar_and_later_ones(prior, independent_heads, column):
+def test_a_decision_is_blind_to_each_column_of_its_own_bar_and_later_ones(prior, variant, column):
     """What gradients cannot tell of a state without one: another value of one bar in one column, bar by bar."""
-    model, orders = tiny_lem(seed=2, prior=prior, independent_heads=independent_heads), random_orders(4)
+    model, orders = tiny_lem(seed=2, prior=prior, **variant), random_orders(4)
     features = orders.features.repeat(HORIZON, 1, 1)  # all orders once for each bar that is changed
     market = MarketPath(**{name: torch.cat([value] * HORIZON) for name, value in vars(orders.market).items()})
     changed = torch.eye(HORIZON, dtype=torch.bool).repeat_interleave(4, dim=0)
@@ -233,12 +255,69 @@ def test_a_decision_is_blind_to_each_column_of_its_own_bar_and_later_ones(prior,
         assert bar >= HORIZON - 2 or moved[bar, first:].any() or (column, bar) == ("volatility", 0)
 
 
+# --- variants -----------------------------------------------------------------------------------------------------
+
+
+def test_recurrences_differ_in_their_cells_alone():
+    models = {kind: tiny_lem(recurrence=kind, recurrent_layers=3) for kind in ("tkan", "lstm", "gru", "none")}
+    for kind, cells in (("lstm", torch.nn.LSTM), ("gru", torch.nn.GRU)):
+        within = models[kind].recur.cells
+        assert isinstance(within, cells)
+        assert (within.input_size, within.hidden_size, within.num_layers) == (8, 8, 3)
+    elsewhere = [
+        {name for name, _ in model.named_parameters() if not name.startswith("recur.")} for model in models.values()
+    ]
+    assert all(names == elsewhere[0] for names in elsewhere)
+
+
+@pytest.mark.parametrize("kind", ["tkan", "lstm", "gru", "none"])
+def test_a_model_can_tell_which_of_two_bars_came_first(kind):
+    model, orders = tiny_lem(recurrence=kind), random_orders(3)
+    exchanged = orders.features[:, [1, 0, *range(2, LOOKBACK + HORIZON - 1)]]
+    # Of attention without positions the sum over past bars is the same in any order.
+    assert (model.context(exchanged) - model.context(orders.features)).abs().max() > 1e-4
+
+
+def test_features_that_are_not_selected_pass_one_affine_map():
+    model = tiny_lem(variable_selection=False)
+    one, other = (torch.randn(2, 5, len(FEATURES), generator=rng(seed)) for seed in (0, 1))
+    between, weights = model.select(0.3 * one + 0.7 * other)
+    assert weights is None
+    assert torch.allclose(between, 0.3 * model.select(one)[0] + 0.7 * model.select(other)[0], atol=1e-6)
+
+
+def test_a_model_takes_only_orders_whose_features_tell_what_it_is_made_for():
+    causal, ahead = tiny_lem(), tiny_lem(information_set="same_bar")
+    orders = random_orders(3)
+    looking_ahead = replace(orders, information_set="same_bar")
+    with pytest.raises(ValueError, match="the orders' features are same_bar and the model is made for causal"):
+        causal.schedule(looking_ahead)
+    with pytest.raises(ValueError, match="the orders' features are causal and the model is made for same_bar"):
+        ahead.schedule(orders)
+    assert torch.equal(ahead.schedule(looking_ahead), causal.schedule(orders))
+
+
+def test_a_model_that_looks_ahead_says_so_in_its_name():
+    assert tiny_lem().name == "LEM"
+    assert tiny_lem(information_set="same_bar").name == "LEM with look-ahead"
+
+
+def test_under_autocast_the_model_is_as_blind_and_as_exact():
+    model, orders, step = tiny_lem(cap=0.2), random_orders(5), 4
+    with torch.autocast("cpu", torch.bfloat16):
+        schedule = model.schedule(orders)
+        other = model.schedule(overwritten_from(orders, step, seed=1, volumes="kept"))
+    assert torch.equal(schedule.sum(-1), torch.ones(5, 8, HORIZON))
+    assert schedule.max() <= Limits(HORIZON, cap=0.2).cap_in_lots
+    assert torch.equal(schedule[..., : step + 1], other[..., : step + 1])
+
+
 # --- size and settings --------------------------------------------------------------------------------------------
 
 
-@HEADS
-def test_the_length_of_history_is_the_only_thing_the_context_needs_of_it(independent_heads):
-    model = tiny_lem(independent_heads=independent_heads, lookback=9)
+@VARIANTS
+def test_the_length_of_history_is_the_only_thing_the_context_needs_of_it(variant):
+    model = tiny_lem(lookback=9, **variant)
     features = torch.randn(2, 9 + HORIZON - 1, 3, generator=rng(0))
     decisions = model(OrderBatch(features, random_market(2)))
     assert model.context(features).shape == (2, HORIZON, 8)
@@ -269,9 +348,9 @@ def test_a_model_without_features_is_refused():
         LEM(LEMConfig(features=()))
 
 
-@HEADS
-def test_a_saved_model_decides_as_before(independent_heads, tmp_path):
-    model = tiny_lem(independent_heads=independent_heads, cap=0.2)
+@VARIANTS
+def test_a_saved_model_decides_as_before(variant, tmp_path):
+    model = tiny_lem(cap=0.2, **variant)
     torch.save({"config": model.config.to_dict(), "weights": model.state_dict()}, tmp_path / "model.pt")
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
     loaded = LEM(LEMConfig.from_dict(saved["config"]))
@@ -284,10 +363,10 @@ def test_a_saved_model_decides_as_before(independent_heads, tmp_path):
 # --- learning reaches everything ----------------------------------------------------------------------------------
 
 
-@HEADS
-def test_one_optimizer_step_moves_every_weight_and_no_two_minimum_durations_stay_alike(independent_heads):
+@VARIANTS
+def test_one_optimizer_step_moves_every_weight_and_no_two_minimum_durations_stay_alike(variant):
     torch.manual_seed(0)
-    model = LEM(LEMConfig(FEATURES, lookback=LOOKBACK, width=8, memory_width=8, independent_heads=independent_heads))
+    model = LEM(LEMConfig(FEATURES, lookback=LOOKBACK, width=8, memory_width=8, **variant))
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     orders = random_orders(16)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)

@@ -15,9 +15,9 @@ from builders import (
     tiny_lem,
 )
 
-from lem_models.execution import expected_slippage, settle
+from lem_models.execution import expected_slippage, settle, slippage_on_finish
 from lem_models.heads import Decisions
-from lem_models.objective import mean_dispersion, paper_objective, stop_and_hedge
+from lem_models.objective import conditional_value_at_risk, mean_dispersion, paper_objective, stop_and_hedge
 from lem_models.orders import Limits, MarketPath
 
 
@@ -113,6 +113,17 @@ def test_a_window_without_any_trade_neither_spoils_a_loss_nor_a_gradient(objecti
     assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.grad is not None)
 
 
+def test_an_order_completes_in_one_bar_or_another_and_costs_there_what_the_market_says():
+    market = random_market(30, seed=3)
+    decisions = heads_that_answer(torch.tensor(0.0), torch.tensor(-1.0))(no_context(market), market)
+    weight, slippage = slippage_on_finish(decisions.path, decisions.finish_probability, market, GRID)
+    assert (weight > 0).all() and torch.allclose(weight.sum(-1), torch.ones(30, *GRID.shape))
+    for bar in (0, 5, HORIZON - 1):
+        certain = (torch.arange(HORIZON) == bar).expand_as(weight).to(weight.dtype)
+        settled = settle(Decisions(decisions.path, certain).schedule(), market, GRID).slippage_bps
+        assert torch.allclose(slippage[..., bar], settled, atol=0.02)
+
+
 def test_cost_is_counted_in_volatilities_of_one_bar():
     market = random_market(30, seed=3)
     decisions = hard_decisions(market, FREE)
@@ -135,6 +146,63 @@ def test_aversion_to_risk_weighs_squared_cost_and_so_the_risk_of_finishing_at_ch
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+# --- the worst orders ---------------------------------------------------------------------------------------------
+
+RISKS = pytest.mark.parametrize("cvar_level", [None, 0.95], ids=["variance", "cvar"])
+
+
+def mean_of_the_worst(costs: list[float], masses: list[float], mass: float) -> float:
+    """Sorted, and counted from the top until so much mass is reached."""
+    left, total = mass, 0.0
+    for cost, own in sorted(zip(costs, masses, strict=True), reverse=True):
+        total += cost * min(own, left)
+        left -= min(own, left)
+    return total / mass
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.5, 0.999])
+def test_the_cvar_of_a_certain_decision_is_the_mean_of_its_worst_orders(level):
+    market = random_market(30, seed=1)
+    decisions = hard_decisions(market, FREE)
+    sigma = (market.volatility[:, 0] * 1e4)[:, None, None]
+    settled = settle(decisions.schedule(), market, GRID).slippage_bps / sigma
+    worst = [
+        mean_of_the_worst(settled[:, scenario, minimum].tolist(), [1.0] * 30, 30 * (1 - level))
+        for scenario in range(8)
+        for minimum in range(HORIZON)
+    ]
+    for risk_aversion in (0.0, 0.7):
+        loss = mean_dispersion(decisions, market, GRID, risk_aversion, cvar_level=level)
+        expected = settled.mean().item() + risk_aversion * sum(worst) / len(worst)
+        assert loss.item() == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_cvar_counts_every_completion_bar_by_its_probability(level):
+    draw = rng(4)
+    weight = torch.rand(25, 2, 3, 5, generator=draw).softmax(-1)
+    cost = torch.randn(25, 2, 3, 5, generator=draw)
+    tail = conditional_value_at_risk(weight, cost, level)
+    for cell in ((0, 0), (1, 2)):
+        costs, masses = (each[:, *cell].flatten().tolist() for each in (cost, weight))
+        assert tail[cell].item() == pytest.approx(mean_of_the_worst(costs, masses, 25 * (1 - level)), rel=1e-5)
+
+
+def test_cvar_of_all_orders_is_their_mean_and_of_hardly_any_the_worst():
+    cost = torch.randn(50, 1, 1, 1, generator=rng(5))
+    certain = torch.ones_like(cost)
+    assert conditional_value_at_risk(certain, cost, 1e-6).item() == pytest.approx(cost.mean().item(), abs=1e-4)
+    assert conditional_value_at_risk(certain, cost, 0.999).item() == pytest.approx(cost.max().item(), rel=1e-4)
+
+
+def test_the_gradient_of_cvar_is_that_of_its_value():
+    draw = rng(6)
+    shape = (9, 1, 2, 3)
+    cost = torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_()
+    weight = torch.rand(shape, generator=draw, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w, c: conditional_value_at_risk(w, c, 0.8), (weight, cost))
+
+
 # --- the objective of training ------------------------------------------------------------------------------------
 
 
@@ -146,13 +214,14 @@ def undecided(seed: int = 0) -> Decisions:
     return Decisions((path / path.sum(-1, keepdim=True)).requires_grad_(), probability.requires_grad_())
 
 
-def test_a_schedule_learns_from_dispersion_alone_and_stopping_from_the_mean_too():
+@RISKS
+def test_a_schedule_learns_from_dispersion_alone_and_stopping_from_the_mean_too(cvar_level):
     market, decisions = random_market(40), undecided()
-    stop_and_hedge(decisions, market, GRID, risk_aversion=0.0).backward()
+    stop_and_hedge(decisions, market, GRID, 0.0, cvar_level).backward()
     assert decisions.path.grad is None or (decisions.path.grad == 0).all()
     assert (decisions.finish_probability.grad[..., :-1] != 0).any()
     decisions = undecided()
-    stop_and_hedge(decisions, market, GRID, risk_aversion=0.1).backward()
+    stop_and_hedge(decisions, market, GRID, 0.1, cvar_level).backward()
     assert (decisions.path.grad != 0).any()
 
 
@@ -163,11 +232,18 @@ def test_a_schedule_hears_of_the_mean_where_it_decides_whether_an_order_may_fini
     assert (decisions.path.grad != 0).any()
 
 
-def test_orders_of_small_dispersion_count_as_much_as_those_of_large():
+def test_a_schedule_hears_of_the_mean_where_prices_are_no_martingale_to_it():
+    market, decisions = random_market(40), undecided()
+    stop_and_hedge(decisions, market, GRID, 0.0, is_martingale=False).backward()
+    assert (decisions.path.grad != 0).any()
+
+
+@RISKS
+def test_orders_of_small_dispersion_count_as_much_as_those_of_large(cvar_level):
     """A benchmark ten times as near weighs as before, as every order is measured in its own dispersion."""
     market, decisions = random_market(40), undecided()
     calm = replace(market, volatility=market.volatility / 10)
-    loss, scaled = (stop_and_hedge(decisions, each, GRID, risk_aversion=0.1).item() for each in (market, calm))
+    loss, scaled = (stop_and_hedge(decisions, each, GRID, 0.1, cvar_level).item() for each in (market, calm))
     assert scaled == pytest.approx(loss, rel=0.02)
 
 
@@ -182,3 +258,16 @@ def test_the_objective_of_the_paper_adds_a_buy_and_a_sell_and_takes_the_fixed_or
             terms += [buy.abs(), sell.abs()] if fixed else [buy + sell]
     expected = torch.nn.functional.softplus(torch.stack(terms)).mean()
     assert paper_objective(decisions, market, GRID).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_schedule_hears_of_dispersion_alone_and_as_loud_as_it_is_told():
+    market = random_market(20, seed=5)
+    decisions = heads_that_answer(torch.tensor(0.2), torch.tensor(-1.0))(no_context(market), market)
+    paths = [decisions.path.detach().requires_grad_() for _ in range(2)]
+    chance = decisions.finish_probability.detach()
+    stop_and_hedge(Decisions(paths[0], chance), market, GRID, 0.3, schedule_gain=10.0).backward()
+
+    _, second_moment = expected_slippage(paths[1], chance, market, GRID)
+    in_sigmas = second_moment / (market.volatility[:, 0] * 1e4).square()[:, None, None]
+    (0.3 * in_sigmas / (in_sigmas.detach().mean(0) + 0.02**2)).mean().backward()
+    assert torch.allclose(paths[0].grad, 10 * paths[1].grad, rtol=1e-3, atol=1e-9)

@@ -107,3 +107,12 @@ def test_the_base_curve_of_a_minimum_duration_is_its_own_and_runs_over_the_bars(
             moved = (model(orders).path != before).any(-1).flatten(0, 1)
             assert moved.all(0).tolist() == moved.any(0).tolist() == [m == minimum for m in range(HORIZON)]
             model.allocate.prior.shift[minimum] = kept
+
+
+def test_an_order_that_missed_its_cap_answers_that_it_would_have_finished():
+    prior = StoppingPrior(GRID, Limits(HORIZON, cap=0.2))
+    wide = torch.full((1, 1, 1), 3.0)
+    for remaining in (0.2, 0.25, 1.0):
+        _, logit = prior(7, torch.full((1, 1, HORIZON), remaining), wide, wide)
+        assert (logit[..., :8] > 0).all()
+        assert (logit[..., 8:] < 0).all()  # before the minimum duration nobody would

@@ -58,6 +58,13 @@ def test_what_is_better_is_found_among_many_that_are_not():
     assert np.flatnonzero(better_than_zero(daily, block=5)).tolist() == [7]
 
 
+def test_what_scatters_widely_does_not_hide_what_is_certain():
+    daily = autoregressive(200, 20, 0.0, seed=7)
+    daily[:, 1:] *= 20
+    daily[:, 0] += 0.4
+    assert np.flatnonzero(better_than_zero(daily, block=1)).tolist() == [0]
+
+
 def test_too_few_days_are_refused():
     with pytest.raises(ValueError, match="9 days hold fewer than two blocks of 5; test on a longer period"):
         intervals(np.zeros((9, 1)), block=5)

@@ -1,6 +1,7 @@
 """One contract for every strategy: baselines and models."""
 
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -38,6 +39,8 @@ MODELS: dict[str, tuple[Strategy, Limits]] = {
     "LEM": (tiny_lem(seed=2), FREE),
     "LEM that learns to stop": (tiny_lem(seed=3, prior="curve"), FREE),
     "LEM with independent heads": (tiny_lem(independent_heads=True), FREE),
+    "LEM with an LSTM of all features": (tiny_lem(seed=2, recurrence="lstm", variable_selection=False), FREE),
+    "LEM without recurrence": (tiny_lem(recurrence="none"), FREE),
     "LEM under limits": (tiny_lem(seed=0, floor=CAPPED.floor, cap=CAPPED.cap), CAPPED),
 }
 LINEAR = torch.randn(len(FEATURES), HORIZON, generator=rng(5)), torch.randn(HORIZON, generator=rng(6))
@@ -350,24 +353,26 @@ def driftless_orders(count: int) -> OrderBatch:
 
 def gains_in_standard_errors(strategy: Strategy) -> tuple[Tensor, Tensor]:
     """Of quantity orders: against arrival, for all of them; against the benchmark, for those of fixed duration."""
-    orders = driftless_orders(1500)
+    orders = driftless_orders(3000)
     results = settle(strategy.schedule(orders), orders.market, GRID)
     quantity = ~GRID.is_notional[:, 0, 0]  # a fixed notional gains by convexity, which is no skill
     against_arrival = results.arrival_slippage_bps[:, quantity].flatten(1)
     tracking = results.slippage_bps[:, quantity, -1]
-    return tuple(-each.mean(0) / each.std(0) * 1500**0.5 for each in (against_arrival, tracking))
+    return tuple(-each.mean(0) / each.std(0) * 3000**0.5 for each in (against_arrival, tracking))
 
 
 @pytest.mark.parametrize("strategy", [strategy for strategy, _ in MODELS.values()], ids=MODELS.keys())
 def test_a_market_without_drift_pays_nothing_over_arrival_and_a_fixed_duration_has_tracking_error_alone(strategy):
     for gain in gains_in_standard_errors(strategy):
-        assert gain.abs().max() < 3.5
+        # So many orders are looked at that one in a thousand models would fail by luck.
+        assert gain.abs().max() < NormalDist().inv_cdf(1 - 0.001 / 2 / len(gain))
 
 
 def test_a_strategy_that_peeks_gains_at_a_fixed_duration_where_nothing_can_be_gained():
     _, tracking = gains_in_standard_errors(Leaky("price", 0))
-    assert tracking[:2].min() > 4  # it trades where prices are low: good for a buy, bad for a sell
-    assert tracking[2:].max() < -4
+    _, buy_against_twap, _, sell_against_twap = tracking
+    assert buy_against_twap > 20  # it trades where prices are low: good for a buy, bad for a sell
+    assert sell_against_twap < -20
 
 
 # --- the baselines themselves -------------------------------------------------------------------------------------

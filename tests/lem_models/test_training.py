@@ -177,6 +177,48 @@ def random_order_windows(count: int, draw: torch.Generator) -> OrderBatch:
     return OrderBatch(features, random_walks(count, HORIZON, VOLATILITY, draw))
 
 
+def test_a_model_that_is_wary_of_its_worst_orders_has_better_ones_and_learns_to_stop_all_the_same():
+    worst, gain = {}, {}
+    orders = random_order_windows(3000, rng(9))
+    for aversion in (0.0, 0.2):
+        config = TrainingConfig(
+            batch_size=48, batches_per_epoch=100, max_epochs=1, learning_rate=2e-2, risk_aversion=aversion, risk="cvar"
+        )
+        model = train_on_walks(random_order_windows, TINY, config)
+        cost = settle(model.schedule(orders), orders.market, GRID).slippage_bps / (VOLATILITY * 1e4)
+        worst[aversion] = cost.sort(dim=0, descending=True).values[:150].mean()  # five percent
+        gain[aversion] = -cost[..., 6 - 1].mean()
+    assert gain[0.2] > 0.2
+    assert worst[0.2] < worst[0.0] - 0.02
+
+
+def test_a_fit_that_is_wary_of_its_worst_orders_keeps_the_epoch_that_is_best_for_them(tmp_path):
+    config = TrainingConfig(**{**vars(SHORT), "risk": "cvar", "cvar_level": 0.8, "validation_orders": 16})
+    fitted = run(tmp_path, config)
+    rows = VALIDATION[torch.linspace(0, len(VALIDATION) - 1, 16).long()]
+    orders = walk_panel().orders(rows, LOOKBACK, HORIZON)
+    cost = settle(fitted.model.schedule(orders), orders.market, GRID).slippage_bps / (VOLATILITY * 1e4)
+    ranked = cost.sort(dim=0, descending=True).values
+    tail = (ranked[:3].sum(0) + 0.2 * ranked[3]) / 3.2
+    best = min(metrics["validation_loss"] for metrics in fitted.history)
+    assert (cost.mean() + config.risk_aversion * tail.mean()).item() == pytest.approx(best, abs=1e-5)
+
+
+def test_a_model_that_looks_ahead_earns_where_nothing_is_to_be_earned(tmp_path):
+    """An order over all bars cannot finish early: what it gains on a walk is what it should not know."""
+    panel = walk_panel()
+    last_return = panel.close[1:-1].log() - panel.close[:-2].log()  # known before bars 2, 3, ...
+    panel.features[2:, 0] = last_return.float() / VOLATILITY
+    shape = replace(TINY, information_set="same_bar")
+    config = TrainingConfig(
+        batch_size=32, batches_per_epoch=60, validation_orders=160, max_epochs=1, learning_rate=2e-2, risk_aversion=0.05
+    )
+    model = fit(panel, TRAIN, VALIDATION, shape, config, tmp_path).model
+    orders = panel.orders(VALIDATION, LOOKBACK, HORIZON, "same_bar")
+    cost = settle(model.schedule(orders), orders.market, GRID).slippage_bps / (VOLATILITY * 1e4)
+    assert cost[..., -1].mean() < -0.08
+
+
 @pytest.mark.slow
 def test_a_tiny_model_learns_to_stop_and_hedge_as_well_as_can_be_and_gains_nothing_where_nothing_can_be_gained():
     """The optimum at a minimum duration of 6 is 0.257 σ at a dispersion of 0.2 σ; a gain at 12 would be a leak."""

@@ -70,6 +70,26 @@ def test_the_first_and_the_last_window_fit_the_panel_exactly():
     assert features[1, -1] == ROWS - 1
 
 
+def test_a_window_that_looks_ahead_differs_by_one_row_of_features_and_nothing_else():
+    panel, rows = counting_panel(), torch.tensor([10, 30])
+    causal, ahead = (panel.orders(rows, LOOKBACK, HORIZON, kind) for kind in ("causal", "same_bar"))
+    assert (causal.information_set, ahead.information_set) == ("causal", "same_bar")
+    assert ahead.to("cpu").information_set == "same_bar"
+    assert ahead.features.shape == causal.features.shape
+    assert torch.equal(ahead.features, causal.features + 1)  # every number of the panel tells its row
+    for name, values in vars(causal.market).items():
+        assert torch.equal(values, getattr(ahead.market, name)), name
+
+
+def test_a_window_that_looks_ahead_needs_the_row_after_its_last_bar():
+    panel = counting_panel()
+    assert (
+        panel.orders(torch.tensor([ROWS - HORIZON - 1]), LOOKBACK, HORIZON, "same_bar").features[0, -1, 0] == ROWS - 1
+    )
+    with pytest.raises(IndexError, match="leaves the panel of 60 rows"):
+        panel.orders(torch.tensor([ROWS - HORIZON]), LOOKBACK, HORIZON, "same_bar")
+
+
 @pytest.mark.parametrize("row", [-1, 0, LOOKBACK - 2, ROWS - HORIZON + 1, ROWS])
 def test_a_window_that_leaves_the_panel_is_refused(row):
     with pytest.raises(IndexError, match="leaves the panel of 60 rows"):

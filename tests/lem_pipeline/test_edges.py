@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lem_pipeline.edges import edge_intervals, improvement_intervals
+from lem_pipeline.edges import cost_curves, edge_intervals, improvement_intervals
 
 KEYS = ["strategy", "benchmark", "target", "minimum_duration"]
 
@@ -12,7 +12,7 @@ KEYS = ["strategy", "benchmark", "target", "minimum_duration"]
 def daily(days: int = 60, asset_class: str = "crypto", every: int = 1) -> pd.DataFrame:
     """A model that gains 2 bps a window at minimum duration 1, nothing at 2, over others that share its days' luck."""
     random = np.random.default_rng(1)
-    kinds = product(["LEM", "TWAP", "buyback heuristic"], ["VWAP", "TWAP"], ["quantity"], [1, 2])
+    kinds = product(["LEM", "TWAP", "no-forecast stopping"], ["VWAP", "TWAP"], ["quantity"], [1, 2])
     starts = pd.date_range("2024-01-01", periods=days, freq=f"{every}D")
     luck, windows = random.normal(0, 30, days), random.integers(1, 5, days)
     return pd.concat(
@@ -24,6 +24,7 @@ def daily(days: int = 60, asset_class: str = "crypto", every: int = 1) -> pd.Dat
                 "improvement_bps": windows
                 * (luck + random.normal(0, 1, days) + 2 * (kind[0] == "LEM" and kind[3] == 1)),
                 "improvement_sigma": windows * random.normal(0, 1, days),
+                "impact_bps": windows * (1.0 + (kind[0] == "LEM")),
             }
         )
         for kind in kinds
@@ -44,13 +45,24 @@ def test_means_are_means_over_order_windows():
 def test_an_edge_is_the_difference_of_two_means_and_far_more_certain_than_either():
     rows = daily()
     means, edges = improvement_intervals(rows).set_index(KEYS), edge_intervals(rows)
-    assert sorted(set(edges["baseline"])) == ["TWAP", "buyback heuristic"]
+    assert sorted(set(edges["baseline"])) == ["TWAP", "no-forecast stopping"]
     for _, edge in edges.iterrows():
         kind = (edge["benchmark"], edge["target"], edge["minimum_duration"])
         own, other = (means.loc[(name, *kind)] for name in ("LEM", edge["baseline"]))
         assert edge["mean_bps"] == pytest.approx(own["mean_bps"] - other["mean_bps"])
         assert edge["high_bps"] - edge["low_bps"] < 0.2 * (own["high_bps"] - own["low_bps"])
         assert edge["is_better"] == (edge["minimum_duration"] == 1)
+
+
+def test_impact_grows_with_the_square_root_of_size_and_eats_the_edge():
+    rows = daily()
+    edges, curves = edge_intervals(rows), cost_curves(rows)
+    assert set(curves["baseline"]) == {"TWAP", "no-forecast stopping"}
+    for _, point in curves.iterrows():
+        kind = (edges["baseline"] == point["baseline"]) & (edges["benchmark"] == "VWAP")
+        (free,) = edges[kind & (edges["minimum_duration"] == point["minimum_duration"])]["mean_bps"]
+        assert point["mean_bps"] == pytest.approx(free - np.sqrt(point["size_percent"]))
+        assert point["low_bps"] < point["mean_bps"] < point["high_bps"]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_every_strategy_meets_the_same_orders(first_run: subprocess.CompletedPro
     )
     for model in ("lem-crypto", "lem-dow"):
         of_model = [row[2:] for row in counts if row[0] == model]
-        assert len(of_model) == 4 and len(set(of_model)) == 1
+        assert len(of_model) == 9 and len(set(of_model)) == 1
         orders, windows, least, most = of_model[0]
         assert orders == windows * 8 * 12 > 0
         assert least == most == 1.0

@@ -9,8 +9,10 @@ from warehouses import PARAMETERS, build, hourly, read
 from lem_models.baselines.twap import Twap
 from lem_models.evaluation import evaluate
 from lem_models.orders import Limits
+from lem_pipeline.contestants import charged
+from lem_pipeline.errors import NoOrderWindowsError
 from lem_pipeline.panel import read_panel
-from lem_pipeline.results import order_results
+from lem_pipeline.results import headline_results, order_results
 from lem_pipeline.storage import Warehouse
 
 LOOKBACK, HORIZON = PARAMETERS["lookback"], PARAMETERS["horizon"]
@@ -45,3 +47,29 @@ def test_an_order_is_dated_by_the_bars_it_traded_on_before_and_after_a_gap(wareh
         (_, arrival), *traded = (known[order.symbol, order.bar_start + hour] for hour in hours)
         expected = (np.mean([price for price, _ in traded]) / arrival - 1) * 1e4
         assert order.arrival_slippage_bps == pytest.approx(expected, abs=0.02)
+
+
+def test_headline_results_are_the_rows_of_a_quantity_against_vwap_with_their_impact(warehouse):
+    data = read_panel(warehouse, ["crypto"])
+    rows = data.rows("test", every=3, asset_class="crypto")
+    small, ten_times = (
+        pd.concat(
+            table.to_pandas()
+            for table in headline_results(
+                "a model",
+                data,
+                evaluate(
+                    [Twap(Limits(HORIZON))], data.panel, rows, LOOKBACK, HORIZON, trial=charged("crypto", size, None)
+                ),
+                [2, HORIZON],
+            )
+        )
+        for size in (0.01, 0.1)
+    )
+    assert len(small) == len(rows) * 2 * 2
+    assert set(small["benchmark"]) == {"VWAP"} and set(small["target"]) == {"quantity"}
+    assert set(small["minimum_duration"]) == {2, HORIZON}
+    assert (small["impact_bps"] > 0).all()
+    np.testing.assert_allclose(ten_times["impact_bps"], 10**0.5 * small["impact_bps"], rtol=1e-5)
+    with pytest.raises(NoOrderWindowsError):
+        data.rows("test", every=3, asset_class="dow")

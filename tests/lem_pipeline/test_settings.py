@@ -101,6 +101,10 @@ def test_an_unknown_profile_is_told_which_there_are(monkeypatch, name):
         ("LEM_DOW__START", "1999-12-31", ["dow: ", "bars are kept from 2000-01-01 on"]),
         ("LEM_MODELS", '{"lem": ["forex"]}', ["models.lem", "'crypto' or 'dow'"]),
         ("LEM_MODEL__HORIZON", "soon", ["model.horizon", "valid integer"]),
+        ("LEM_MODEL__RECURRENCE", "rnn", ["model.recurrence", "'tkan', 'lstm', 'gru' or 'none'"]),
+        ("LEM_MODEL__INFORMATION_SET", "same_bar", ["model.information_set", "sees the bar it trades in"]),
+        ("LEM_TRAINING__RISK", "regret", ["training.risk", "'variance' or 'cvar'"]),
+        ("LEM_TRAINING__CVAR_LEVEL", "95", ["training", "cvar_level is 95.0; it is a part of the orders"]),
     ],
 )
 def test_a_wrong_value_is_named_in_one_sentence(monkeypatch, variable, value, parts):

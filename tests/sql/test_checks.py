@@ -6,22 +6,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from warehouses import PARAMETERS, build, daily, execute, hourly, read, run, with_raw_tables
 
+from lem_models.baselines.twap import Twap
+from lem_models.evaluation import evaluate
+from lem_models.orders import Limits
+from lem_pipeline.panel import read_panel
+from lem_pipeline.results import order_results
 from lem_pipeline.sql_assets import SQL, check_result, sql_files
 from lem_pipeline.storage import Warehouse
 
 LOOKBACK, HORIZON = PARAMETERS["lookback"], PARAMETERS["horizon"]
 CHECKS = {f"{file.table}: {file.path.stem}": file for file in sql_files("checks")}
+OF_DATA = [check for check, file in CHECKS.items() if not file.table.startswith("results.")]
 A_BAR = "symbol = 'BTC/USDT' and bar_start = timestamptz '2024-01-15 00:00:00+00'"
+DATED = "results.order_results: orders_are_priced_by_the_bars_of_their_date"
 PRICES = "bars.market_bars: prices_are_positive_and_ordered"
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
-    build(folder, hourly(600), daily(320))
+    warehouse = build(folder, hourly(600), daily(320))
+    data = read_panel(warehouse, ["crypto", "dow"])
+    batches = evaluate([Twap(Limits(HORIZON))], data.panel, data.rows("test"), LOOKBACK, HORIZON)
+    warehouse.write_table("results.order_results", pa.concat_tables(order_results("a model", data, batches)))
     return folder
 
 
@@ -52,6 +63,22 @@ DAMAGES = {
         "bars.market_bars: no_bar_from_the_future",
         f"update bars.market_bars set bar_end = now() + interval 1 minute where {A_BAR}",
         "the bar ends in the future, so it is not final; check the clock and the archive's time zone",
+        1,
+    ),
+    "results an hour late": Damage(
+        DATED,
+        "update results.order_results set bar_start = bar_start + interval 1 hour "
+        "where symbol = 'BTC/USDT' and bar_start = (select max(bar_start) - interval 9 hour from results.order_results "
+        "where symbol = 'BTC/USDT')",
+        "BTC/USDT at 2024-01-25 12:00:00+00: equal slices cost",
+        1,
+    ),
+    "results of a day without a window": Damage(
+        DATED,
+        "update results.order_results set bar_start = timestamptz '2030-01-01 00:00:00+00' "
+        "where symbol = 'BTC/USDT' and bar_start = (select min(bar_start) from results.order_results "
+        "where symbol = 'BTC/USDT')",
+        "BTC/USDT at 2030-01-01 00:00:00+00: no order window begins there",
         1,
     ),
     "a missing price": Damage(
@@ -215,7 +242,7 @@ def test_a_check_is_named_as_a_claim_and_says_it_in_its_first_line(check):
     assert file.text.startswith("-- ") and file.description.endswith(".")
     assert "_" in file.path.stem and file.path.stem == file.path.stem.lower()
     assert "reason" in [column.alias_or_name for column in file.parsed.selects]
-    assert (SQL / f"{file.table.replace('.', '/')}.sql").exists()
+    assert (SQL / f"{file.table.replace('.', '/')}.sql").exists() or file.table == "results.order_results"
 
 
 def test_the_first_reason_is_what_a_failed_check_says(warehouse):
@@ -261,7 +288,7 @@ def test_a_bar_with_a_number_that_is_none_is_left_out_and_blocks_nothing(tmp_pat
             f"where symbol = '{symbol}' and bar_start = (select min(bar_start) from raw.{table})",
         )
     run(warehouse)
-    for check in CHECKS:
+    for check in OF_DATA:
         assert offending(warehouse, check).empty, check
     assert read(warehouse, "from quality.gap_ledger")["kind"].tolist() == ["incomplete"] * 2
 
@@ -270,7 +297,7 @@ def test_a_silent_bar_breaks_no_check(tmp_path):
     bars = hourly(600, ["BTC/USDT"])
     bars.loc[300:302, ["volume", "notional", "taker_buy_volume"]] = 0.0
     warehouse = build(tmp_path, bars, daily(320))
-    assert all(offending(warehouse, check).empty for check in CHECKS)
+    assert all(offending(warehouse, check).empty for check in OF_DATA)
 
 
 @pytest.mark.parametrize("column", ["high", "volume"])

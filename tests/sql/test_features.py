@@ -98,6 +98,7 @@ def facts_of_symbol(bars: pd.DataFrame, season_length: int) -> pd.DataFrame:
     parts = []
     for _, part in bars[bars["volume"] > 0].groupby("segment"):
         close, volume = part["close"].to_numpy(), part["volume"].to_numpy()
+        per_trade = volume / part["trade_count"].to_numpy()
         returned = over(close, 1)
         deviation = trailing(partial(np.std, ddof=1), returned, 168, least=2)
         facts = {
@@ -112,6 +113,7 @@ def facts_of_symbol(bars: pd.DataFrame, season_length: int) -> pd.DataFrame:
             "volume_trend": np.log(trailing(np.mean, volume, 12) / trailing(np.mean, volume, 168)),
             "volatility_trend": np.log(trailing(partial(np.std, ddof=1), returned, 24, least=2) / deviation),
             "taker_imbalance": 2 * part["taker_buy_volume"] / volume - 1,
+            "trade_size": np.log(per_trade / trailing(np.mean, per_trade, 168)),
             "season_volume": np.log(
                 part["expected_volume"] / trailing(np.mean, part["expected_volume"].to_numpy(), 168)
             ),
@@ -230,6 +232,21 @@ def test_rebuilding_the_features_of_the_same_bars_gives_the_same_features_to_the
     assert all(rebuild.equals(rebuilds[0]) for rebuild in rebuilds)
 
 
+def test_the_trade_size_of_bars_whose_trades_are_not_counted_says_nothing(plain, tmp_path):
+    bars, features = plain
+    (tmp_path / "none").mkdir()
+    none = rebuilt(tmp_path / "none", bars.assign(trade_count=None))
+    assert (none["trade_size"].iloc[1:] == 0).all() and none["is_complete"].equals(features["is_complete"])
+    row = 300
+    counts = bars["trade_count"].where(bars.index != row, 0)
+    (tmp_path / "once").mkdir()
+    once = rebuilt(tmp_path / "once", bars.assign(trade_count=counts))
+    assert once["trade_size"].iloc[row + 1] == 0 != features["trade_size"].iloc[row + 1]
+    per_trade = (bars["volume"] / bars["trade_count"]).drop(row)
+    usual = per_trade.loc[row + 1 - 167 : row + 1].mean()
+    assert once["trade_size"].iloc[row + 2] == pytest.approx(np.log(per_trade[row + 1] / usual))
+
+
 # Breaks.
 
 
@@ -319,6 +336,7 @@ LEAKS = {
         r"lead(\1) over by_segment",
     ),
     "one feature of its own bar": ({"return_1"}, r"lag\(return_1\) over by_segment", "return_1"),
+    "a trade size of its own bar": ({"trade_size"}, r"lag\(trade_size\) over by_segment", "trade_size"),
     "a seasonal mean with the bar itself": ({"expected_volume", "season_volume"}, SEASONAL_MEAN, "current row"),
     "a seasonal mean up to the bar before": ({"expected_volume"}, SEASONAL_MEAN, "1 preceding"),
     "a market return of all time": (

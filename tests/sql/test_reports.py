@@ -28,6 +28,8 @@ def random_orders(days: int = 12) -> pd.DataFrame:
     orders.insert(1, "asset_class", "crypto")
     for column in ("slippage_bps", "fixed_window_slippage_bps", "arrival_slippage_bps"):
         orders[column] = common + random.normal(0, 20, len(orders))
+    orders["impact_bps"] = random.lognormal(0, 1, len(orders))
+    orders["filled_fraction"] = np.where(random.uniform(size=len(orders)) < 0.2, 0.5, 1.0)
     orders["completion_bar"] = random.integers(1, 3, len(orders))
     volatility = random.lognormal(3, 0.3, len(windows))
     orders["volatility_bps"] = np.resize(volatility, len(orders))
@@ -35,10 +37,16 @@ def random_orders(days: int = 12) -> pd.DataFrame:
 
 
 def report(name: str, orders: pd.DataFrame, time_zone: str = "UTC") -> pd.DataFrame:
+    keys = orders[["asset_class", "symbol", "bar_start"]].drop_duplicates()
+    features = keys.assign(expected_volume=np.arange(len(keys)) + 1.0, close=2.0)
     with duckdb.connect() as connection:
+        connection.register("features", features)
         connection.execute(f"set timezone = '{time_zone}'")
         connection.execute("create schema results")
-        connection.execute("create table results.order_results as select * from orders")
+        connection.execute("create schema features")
+        connection.execute("create table features.bar_features as from features")
+        for table in ("order_results", "capped_order_results"):
+            connection.execute(f"create table results.{table} as select * from orders")
         return connection.execute((REPORTS / f"{name}.sql").read_text()).df()
 
 
@@ -149,6 +157,9 @@ def test_improvement_is_the_negated_average_of_buying_and_selling(orders, improv
         assert row["order_windows"] == len(group)
         assert row["improvement_bps"] == pytest.approx(group["improvement"].sum())
         assert row["improvement_sigma"] == pytest.approx((group["improvement"] / group["volatility_bps"]).sum())
+    both_sides = orders.groupby(SIDE_AVERAGED)["impact_bps"].sum() / 2
+    summed = improvements.groupby(SIDE_AVERAGED)["impact_bps"].sum()
+    pd.testing.assert_series_equal(summed, both_sides)
 
 
 def test_drift_cancels_between_buying_and_selling(orders):
@@ -166,8 +177,61 @@ def test_a_window_that_was_only_bought_is_left_out(orders, improvements):
     assert unsold["order_windows"].sum() == improvements["order_windows"].sum() - len(orders[first]) / 2
 
 
-@pytest.mark.parametrize("name", ["slippage_by_scenario", "daily_improvements"])
+def capped(orders: pd.DataFrame) -> pd.DataFrame:
+    headline = orders[orders["benchmark"] == "VWAP"]
+    return pd.concat(headline.assign(order_size=0.1, participation_cap=cap) for cap in (0.05, 0.1))
+
+
+def test_capped_orders_are_averaged_over_sides_and_windows_and_clustered_by_day(orders):
+    large = capped(orders)
+    found = report("capped_orders", large).set_index(["strategy", "participation_cap", "minimum_duration"])
+    assert found.index.is_unique and len(found) == 4 * 2 * 2
+    for key, group in large.groupby(["strategy", "participation_cap", "minimum_duration"]):
+        row, windows = found.loc[key], group.groupby(["symbol", "bar_start"])
+        improvement = -windows["slippage_bps"].mean().reset_index(level="bar_start")["slippage_bps"]
+        starts = windows["slippage_bps"].mean().reset_index()["bar_start"]
+        assert row["order_windows"] == len(windows)
+        assert row["mean_improvement_bps"] == pytest.approx(improvement.mean())
+        assert row["standard_error_bps"] == pytest.approx(clustered_standard_error(improvement, starts))
+        assert row["mean_impact_bps"] == pytest.approx(group["impact_bps"].mean())
+        assert row["mean_filled_fraction"] == pytest.approx(group["filled_fraction"].mean())
+        assert row["share_filled"] == pytest.approx((group["filled_fraction"] == 1).mean())
+
+
+TRAITS = {
+    "symbol": {"A", "B"},
+    "year": {"2024"},
+    "session": {"Asia, 00 to 07 UTC", "Europe, 07 to 13 UTC"},
+    "volatility": {"1 calm", "2 usual", "3 wild"},
+    "liquidity": {"1 thin", "2 middling", "3 deep"},
+}
+
+
+def test_edges_by_group_are_paired_side_averaged_and_add_up_to_all_windows(orders):
+    found = report("edges_by_group", orders).set_index(["minimum_duration", "trait", "value"])
+    headline = orders[orders["benchmark"] == "VWAP"]
+    wide = headline.pivot(
+        index=["minimum_duration", "symbol", "bar_start"], columns=["strategy", "side"], values="slippage_bps"
+    )
+    edge = (wide["no-forecast stopping"].mean(axis=1) - wide["LEM"].mean(axis=1)).rename("edge").reset_index()
+    for duration, windows in edge.groupby("minimum_duration"):
+        for trait, values in TRAITS.items():
+            rows = found.loc[(duration, trait)]
+            assert set(rows.index) == values
+            assert rows["order_windows"].sum() == len(windows)
+            assert np.average(rows["mean_edge_bps"], weights=rows["order_windows"]) == pytest.approx(
+                windows["edge"].mean()
+            )
+        for symbol, group in windows.groupby("symbol"):
+            row = found.loc[(duration, "symbol", symbol)]
+            assert row["mean_edge_bps"] == pytest.approx(group["edge"].mean())
+            error = clustered_standard_error(group["edge"], group["bar_start"])
+            assert row["standard_error_bps"] == pytest.approx(error)
+
+
+@pytest.mark.parametrize("name", ["slippage_by_scenario", "daily_improvements", "edges_by_group", "capped_orders"])
 def test_every_column_is_described(name, orders):
+    orders = capped(orders) if name == "capped_orders" else orders
     text = (REPORTS / f"{name}.sql").read_text()
     final_select = text[text.rindex("\nselect\n") :]
     described = [line for line in final_select.splitlines() if " -- " in line]

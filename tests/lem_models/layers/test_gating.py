@@ -99,6 +99,20 @@ def test_the_groups_of_a_fresh_map_start_from_different_kernels():
             assert not torch.equal(weight[one], weight[other])
 
 
+def test_a_grouped_map_of_scalars_has_a_slope_and_an_offset():
+    layer = lively(GroupedLinear(3, 4, 2))
+    scale, shift, x = rows(3, 4), rows(2, 3, 4)[1], rows(5, 3, 1)
+    slope, offset = layer.of_scalars(scale, shift)
+    assert torch.allclose(x * slope[:, 0] + offset[:, 0], layer(x * scale + shift), atol=1e-12)
+
+
+def test_a_grouped_map_after_another_is_one_map():
+    first, second = lively(GroupedLinear(3, 4, 5), seed=1), lively(GroupedLinear(3, 5, 2), seed=2)
+    weight, bias = second.after(first)
+    x = rows(6, 3, 4)
+    assert torch.allclose(torch.einsum("rgi,gio->rgo", x, weight) + bias[:, 0], second(first(x)), atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [

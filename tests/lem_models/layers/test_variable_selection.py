@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from lem_models.layers import variable_selection
 from lem_models.layers.variable_selection import VariableSelection
 
 
@@ -120,3 +121,25 @@ def test_a_bar_is_selected_without_regard_to_other_bars(selection):
     assert torch.equal(selected[:, :3], changed[:, :3])
     assert torch.equal(selected[:, 4:], changed[:, 4:])
     assert not torch.equal(selected[:, 3], changed[:, 3])
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100])
+def test_the_size_of_a_block_changes_nothing(selection, monkeypatch, rows):
+    x = bars()
+    selected, weights = selection(x)
+    monkeypatch.setattr(variable_selection, "_BLOCK", rows * 4 * 5)
+    in_blocks, same_weights = selection(x)
+    assert torch.allclose(in_blocks, selected, atol=1e-13)
+    assert torch.equal(same_weights, weights)
+
+
+def test_the_gradients_of_the_selection_are_those_of_finite_differences(selection, monkeypatch):
+    monkeypatch.setattr(variable_selection, "_BLOCK", 2 * 4 * 5)
+    x = bars(1, 3)
+    assert torch.autograd.gradcheck(selection, (x.clone().requires_grad_(),))
+    names, weights = zip(*selection.named_parameters(), strict=True)
+
+    def of_weights(*values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(selection, dict(zip(names, values, strict=True)), (x,))[0]
+
+    assert torch.autograd.gradcheck(of_weights, weights)
