@@ -6,13 +6,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from lem_pipeline.edges import MODEL_STRATEGY, ORACLE, SHUFFLED, STOPPING_STRATEGY, TWAP_STRATEGY
 from lem_pipeline.report_tables import (
-    MODEL_STRATEGY,
     NORMAL_95,
-    ORACLE,
-    SHUFFLED,
-    STOPPING_STRATEGY,
-    TWAP_STRATEGY,
     estimate,
     headline_orders,
     key_durations,
