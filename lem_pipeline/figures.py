@@ -117,6 +117,29 @@ def edge_figure(edges: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def tail_figure(scenarios: pd.DataFrame) -> go.Figure:
+    """How the slippage of one model's and its rivals' buys is spread: the middle 90 and 98 % of headline orders."""
+    orders = without_oracle(headline_orders(scenarios))
+    half = key_durations(int(orders["minimum_duration"].max()))[0]
+    orders = orders[(orders["minimum_duration"] == half) & (orders["side"] == "buy")].set_index("strategy")
+    names = strategies(orders.reset_index())
+    figure = _figure("slippage of a single order against VWAP, bps", "", 120 + 34 * len(names))
+    for (low, high), width in (((0.01, 0.99), 2), ((0.05, 0.95), 8)):
+        for name, colour in strategy_colours(names).items():
+            ends = [orders.loc[name, f"p{round(100 * end):02d}_slippage_bps"] for end in (low, high)]
+            label = f"{name}<br>{high - low:.0%} of the orders: %{{x:+.1f}}<extra></extra>"
+            line = {"color": colour, "width": width}
+            figure.add_scatter(x=ends, y=[name, name], mode="lines", line=line, hovertemplate=label)
+    medians = orders.loc[names, "median_slippage_bps"]
+    marker = {"color": "#ffffff", "size": 7, "line": {"color": "#5f6b7a", "width": 1.5}}
+    figure.add_scatter(
+        x=medians, y=names, mode="markers", marker=marker, hovertemplate="median %{x:+.1f}<extra></extra>"
+    )
+    figure.update_layout(showlegend=False, margin={"t": 12})
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
+    return figure
+
+
 def group_figure(groups: pd.DataFrame) -> go.Figure:
     """Where one model gains over stopping without forecasts: a row per group of order windows, 95 % intervals."""
     rows = groups[groups["minimum_duration"] == key_durations(int(groups["minimum_duration"].max()))[0]]

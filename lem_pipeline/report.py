@@ -173,6 +173,7 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         "scenario": figures.scenario_figure(scenarios),
         "completion": figures.completion_figure(results.completions),
         "dispersion": figures.dispersion_figure(improvements, scenarios),
+        "tail": figures.tail_figure(scenarios),
         "group": figures.group_figure(results.groups),
         "cost": figures.cost_figure(results.cost_curves),
     }
