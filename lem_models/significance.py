@@ -7,7 +7,7 @@ carries every column along: what is paired stays paired.
 from dataclasses import dataclass
 
 import numpy as np
-from arch.bootstrap import CircularBlockBootstrap, StepM
+from arch.bootstrap import MCS, CircularBlockBootstrap, StepM
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
@@ -96,3 +96,20 @@ def better_than_zero(daily: Array, block: int, replicates: int = 1_000, seed: in
         step.compute()
         found[np.flatnonzero(varies)[np.asarray(step.superior_models, dtype=int)]] = True
     return found
+
+
+def among_best(daily: Array, block: int, replicates: int = 1_000, seed: int = 0) -> NDArray[np.bool_]:
+    """Which columns may be the best: the 95 % model confidence set of Hansen, Lunde & Nason (2011).
+
+    Args:
+        daily: Positive is better; (D, C). Columns that are equal stand or fall together.
+        block: Days resampled together.
+        replicates: Resamples.
+        seed: Fixes them.
+    """
+    different, column = np.unique(daily, axis=1, return_inverse=True)
+    if different.shape[1] == 1:
+        return np.ones(daily.shape[1], dtype=bool)
+    confidence = MCS(-different, 0.05, replicates, block, bootstrap="circular", seed=seed)
+    confidence.compute()
+    return np.isin(column.ravel(), np.asarray(confidence.included, dtype=int))

@@ -1,17 +1,21 @@
 """From improvements per day to means with intervals: of each strategy, and of the model over each other strategy."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from lem_models.significance import Intervals, better_than_zero, intervals
+from lem_models.significance import Intervals, among_best, better_than_zero, intervals
 
 MODEL_STRATEGY = "LEM"
+TWAP_STRATEGY = "TWAP"
+STOPPING_STRATEGY = "no-forecast stopping"
+SHUFFLED = "LEM, features shuffled"
+ORACLE = "oracle (sees the future)"
 KIND = ["benchmark", "target", "minimum_duration"]
 
-PAID_AGAINST = ("TWAP", "no-forecast stopping")
+PAID_AGAINST = (TWAP_STRATEGY, STOPPING_STRATEGY)
 SIZES_PERCENT = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0)
 
 # A run of days holds the horizon of an order and what moves markets from one week to the next.
@@ -48,10 +52,51 @@ def edge_intervals(daily: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns model, asset_class, baseline, benchmark, target, minimum_duration, order_windows, days, mean_bps,
-        low_bps, high_bps, minimum_detectable_bps, and is_better: above zero after correction for all kinds of orders
-        that were looked at against this baseline.
+        low_bps, high_bps, minimum_detectable_bps, and is_better: above zero after correction for all baselines and
+        kinds of orders that the model was looked at with.
     """
-    return pd.concat([edges for _, rows in daily.groupby(["model", "asset_class"]) for edges in _edges(rows)])
+    found = []
+    for (model, asset_class), rows in daily.groupby(["model", "asset_class"]):
+        matrix = _matrix(rows, "improvement_bps")
+        baselines = [name for name in matrix.columns.unique("strategy") if name != MODEL_STRATEGY]
+        paired = pd.concat(
+            {name: matrix[MODEL_STRATEGY] - matrix[name] for name in baselines}, axis=1, names=["baseline"]
+        )
+        edges = _described(paired, str(asset_class), "bps").assign(is_better=_corrected(paired, str(asset_class)))
+        found.append(edges.assign(model=model, asset_class=asset_class, **_size(rows)).reset_index())
+    return pd.concat(found, ignore_index=True)
+
+
+def _corrected(paired: pd.DataFrame, asset_class: str) -> NDArray[np.bool_]:
+    block = _block(paired, asset_class)
+    if len(paired) < 2 * block:
+        return np.zeros(paired.shape[1], dtype=bool)
+    return better_than_zero(paired.to_numpy(), block)
+
+
+def best_strategies(daily: pd.DataFrame) -> pd.DataFrame:
+    """Which strategies cannot be told from the one that gains most: a model confidence set per minimum duration.
+
+    Args:
+        daily: Rows of `reports.daily_improvements`.
+
+    Returns:
+        Columns model, minimum_duration, strategy, is_among_best, of headline orders; no rows where the days hold less
+        than two blocks. The bound and the placebo do not compete.
+    """
+    headline = daily[(daily["benchmark"] == "VWAP") & (daily["target"] == "quantity")]
+    headline = headline[~headline["strategy"].isin([ORACLE, SHUFFLED])]
+    none = {"model": "str", "minimum_duration": "int32", "strategy": "str", "is_among_best": "bool"}
+    found = [pd.DataFrame(columns=list(none)).astype(none)]
+    for (model, asset_class, duration), rows in headline.groupby(["model", "asset_class", "minimum_duration"]):
+        matrix = _matrix(rows, "improvement_bps")
+        block = _block(matrix, str(asset_class))
+        if len(matrix) >= 2 * block:
+            names = matrix.columns.get_level_values("strategy")
+            best = among_best(matrix.to_numpy(), block)
+            columns = {"model": model, "minimum_duration": duration, "strategy": names, "is_among_best": best}
+            found.append(pd.DataFrame(columns))
+    return pd.concat(found, ignore_index=True)
 
 
 def cost_curves(daily: pd.DataFrame) -> pd.DataFrame:
@@ -78,19 +123,6 @@ def cost_curves(daily: pd.DataFrame) -> pd.DataFrame:
             found = _described(pd.concat(net, axis=1, names=["size_percent"]), str(asset_class), "bps")
             curves.append(found.reset_index().assign(model=model, baseline=baseline))
     return pd.concat(curves, ignore_index=True).drop(columns=["benchmark", "target"])
-
-
-def _edges(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    matrix = _matrix(rows, "improvement_bps")
-    model, asset_class = rows["model"].iloc[0], rows["asset_class"].iloc[0]
-    for baseline in sorted(set(matrix.columns.get_level_values("strategy")) - {MODEL_STRATEGY}):
-        paired = matrix[MODEL_STRATEGY] - matrix[baseline]
-        described = _described(paired, asset_class, "bps")
-        block = _block(paired, asset_class)
-        enough = len(paired) >= 2 * block
-        is_better = better_than_zero(paired.to_numpy(), block) if enough else np.zeros(paired.shape[1], dtype=bool)
-        facts = {"model": model, "asset_class": asset_class, "baseline": baseline, **_size(rows)}
-        yield described.assign(**facts, is_better=is_better).reset_index()
 
 
 def _matrix(rows: pd.DataFrame, column: str) -> pd.DataFrame:

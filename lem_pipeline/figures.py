@@ -6,13 +6,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from lem_pipeline.edges import MODEL_STRATEGY, ORACLE, SHUFFLED, STOPPING_STRATEGY, TWAP_STRATEGY
 from lem_pipeline.report_tables import (
-    MODEL_STRATEGY,
     NORMAL_95,
-    ORACLE,
-    SHUFFLED,
-    STOPPING_STRATEGY,
-    TWAP_STRATEGY,
     estimate,
     headline_orders,
     key_durations,
@@ -118,6 +114,29 @@ def edge_figure(edges: pd.DataFrame) -> go.Figure:
         )
     figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
     figure.update_xaxes(dtick=1 if orders["minimum_duration"].max() <= 16 else None)
+    return figure
+
+
+def tail_figure(scenarios: pd.DataFrame) -> go.Figure:
+    """How the slippage of one model's and its rivals' buys is spread: the middle 90 and 98 % of headline orders."""
+    orders = without_oracle(headline_orders(scenarios))
+    half = key_durations(int(orders["minimum_duration"].max()))[0]
+    orders = orders[(orders["minimum_duration"] == half) & (orders["side"] == "buy")].set_index("strategy")
+    names = strategies(orders.reset_index())
+    figure = _figure("slippage of a single order against VWAP, bps", "", 120 + 34 * len(names))
+    for (low, high), width in (((0.01, 0.99), 2), ((0.05, 0.95), 8)):
+        for name, colour in strategy_colours(names).items():
+            ends = [orders.loc[name, f"p{round(100 * end):02d}_slippage_bps"] for end in (low, high)]
+            label = f"{name}<br>{high - low:.0%} of the orders: %{{x:+.1f}}<extra></extra>"
+            line = {"color": colour, "width": width}
+            figure.add_scatter(x=ends, y=[name, name], mode="lines", line=line, hovertemplate=label)
+    medians = orders.loc[names, "median_slippage_bps"]
+    marker = {"color": "#ffffff", "size": 7, "line": {"color": "#5f6b7a", "width": 1.5}}
+    figure.add_scatter(
+        x=medians, y=names, mode="markers", marker=marker, hovertemplate="median %{x:+.1f}<extra></extra>"
+    )
+    figure.update_layout(showlegend=False, margin={"t": 12})
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
     return figure
 
 

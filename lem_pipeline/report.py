@@ -9,8 +9,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lem_pipeline import figures, report_tables
+from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY
 from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
-from lem_pipeline.report_tables import MODEL_STRATEGY, STOPPING_STRATEGY, Cell, Row
+from lem_pipeline.report_tables import Cell, Row
 from lem_pipeline.yardsticks import Published, published_for
 
 PLOTLY_SETTINGS = {"displayModeBar": False, "responsive": True}
@@ -105,6 +106,7 @@ class Results:
         scenarios: Rows of `reports.slippage_by_scenario`.
         improvements: Rows of `reports.improvements`.
         edges: Rows of `reports.edges`.
+        best: Rows of `reports.best_strategies`.
         cost_curves: Rows of `reports.cost_curves`.
         groups: Rows of `reports.edges_by_group`.
         capped: Rows of `reports.capped_orders`.
@@ -114,6 +116,7 @@ class Results:
     scenarios: pd.DataFrame
     improvements: pd.DataFrame
     edges: pd.DataFrame
+    best: pd.DataFrame
     cost_curves: pd.DataFrame
     groups: pd.DataFrame
     capped: pd.DataFrame
@@ -153,6 +156,7 @@ class ModelSection:
     layout: list[tuple[str, list[Cell], list[Cell]]]
     break_even_table: pd.DataFrame
     capped_table: pd.DataFrame
+    best_table: pd.DataFrame
     edge_table: pd.DataFrame
     improvement_table: pd.DataFrame
     scenario_tables: dict[str, pd.DataFrame]
@@ -169,6 +173,7 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         "scenario": figures.scenario_figure(scenarios),
         "completion": figures.completion_figure(results.completions),
         "dispersion": figures.dispersion_figure(improvements, scenarios),
+        "tail": figures.tail_figure(scenarios),
         "group": figures.group_figure(results.groups),
         "cost": figures.cost_figure(results.cost_curves),
     }
@@ -178,6 +183,7 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         layout=report_tables.published_layout(scenarios),
         break_even_table=report_tables.break_even_table(results.cost_curves),
         capped_table=report_tables.capped_table(results.capped),
+        best_table=report_tables.best_table(results.best),
         edge_table=report_tables.edge_table(edges),
         improvement_table=report_tables.improvement_table(improvements),
         scenario_tables={

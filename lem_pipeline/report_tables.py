@@ -7,13 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY
 from lem_pipeline.yardsticks import Slippage, published_for
 
-MODEL_STRATEGY = "LEM"
-TWAP_STRATEGY = "TWAP"
-SHUFFLED = "LEM, features shuffled"
-ORACLE = "oracle (sees the future)"
-STOPPING_STRATEGY = "no-forecast stopping"
 NORMAL_95 = 1.96
 _SIZES_SHOWN = (0.1, 1.0, 5.0, 25.0)
 
@@ -208,9 +204,11 @@ def scenario_table(scenarios: pd.DataFrame) -> pd.DataFrame:
             "orders": scenarios["orders"].map("{:,}".format),
             "mean": _estimates(scenarios, "mean_slippage_bps", "standard_error_bps"),
             "std": scenarios["std_slippage_bps"].map("{:.1f}".format),
+            "best 1 %": scenarios["p01_slippage_bps"].map(signed),
             "best 5 %": scenarios["p05_slippage_bps"].map(signed),
             "median": scenarios["median_slippage_bps"].map(signed),
             "worst 5 %": scenarios["p95_slippage_bps"].map(signed),
+            "worst 1 %": scenarios["p99_slippage_bps"].map(signed),
             "CVaR 95": scenarios["cvar95_slippage_bps"].map(signed),
             "worst": scenarios["worst_slippage_bps"].map(signed),
             "won": scenarios["win_rate"].map("{:.0%}".format),
@@ -296,4 +294,16 @@ def capped_table(capped: pd.DataFrame) -> pd.DataFrame:
             "filled whole": capped["share_filled"].map("{:.0%}".format),
             "completion bar": capped["mean_completion_bar"].map("{:.2f}".format),
         }
+    )
+
+
+def best_table(best: pd.DataFrame) -> pd.DataFrame:
+    """The strategies that may be the best of one model's contest, by minimum duration."""
+    among = best[best["is_among_best"]].groupby("minimum_duration")["strategy"]
+    return pd.DataFrame(
+        [
+            {"minimum duration": str(duration), "cannot be told from the best": ", ".join(strategies_of)}
+            for duration, strategies_of in among
+            if duration in key_durations(int(best["minimum_duration"].max()))
+        ]
     )

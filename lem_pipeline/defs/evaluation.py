@@ -35,6 +35,7 @@ RESULT_DESCRIPTIONS = {
 INTERVALS = {
     "improvements": "One row per model, strategy and kind of order: side-averaged improvement, with its interval.",
     "edges": "One row per model, baseline and kind of order: what the model gains over it, paired, with its interval.",
+    "best_strategies": "One row per model, minimum duration and strategy: whether it may be the one that gains most.",
     "cost_curves": "One row per model, baseline, minimum duration and order size: the edge once impact is paid.",
 }
 
@@ -49,7 +50,8 @@ INTERVAL_COLUMNS = {
     "minimum_detectable_bps": "The mean that a test at 5 % would find with a power of 80 %",
     "mean_sigma": "The mean in volatilities of one bar",
     "size_percent": "Parent order in percent of a day's expected volume",
-    "is_better": "Above zero after correction for all kinds of orders looked at against this baseline (StepM, 5 %)",
+    "is_better": "Above zero after correction for all baselines and kinds of orders (StepM, 5 %)",
+    "is_among_best": "Cannot be told from the best at 95 % (model confidence set); placebo and bound apart",
 }
 
 UI_COLUMNS = {  # of the headline table, short enough for an asset page
@@ -153,11 +155,13 @@ def capped_order_results(
 )
 def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Means over order windows with bootstrap intervals."""
-    from lem_pipeline.edges import cost_curves, edge_intervals, improvement_intervals
+    from lem_pipeline.edges import best_strategies, cost_curves, edge_intervals, improvement_intervals
 
     with explained():
         daily = warehouse.read("from reports.daily_improvements").to_pandas()
-        for table, described in zip(INTERVALS, (improvement_intervals, edge_intervals, cost_curves), strict=True):
+        for table, described in zip(
+            INTERVALS, (improvement_intervals, edge_intervals, best_strategies, cost_curves), strict=True
+        ):
             rows = described(daily)
             written = warehouse.write_table(f"reports.{table}", pa.Table.from_pandas(rows, preserve_index=False))
             metadata = table_metadata(written.columns, written.rows, INTERVAL_COLUMNS)
@@ -171,6 +175,7 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
         asset_key("reports.slippage_by_scenario"),
         asset_key("reports.improvements"),
         asset_key("reports.edges"),
+        asset_key("reports.best_strategies"),
         asset_key("reports.cost_curves"),
         asset_key("reports.capped_orders"),
         asset_key("reports.edges_by_group"),
@@ -189,6 +194,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         "scenarios": "from reports.slippage_by_scenario order by all",
         "improvements": "from reports.improvements order by all",
         "edges": "from reports.edges order by all",
+        "best": "from reports.best_strategies order by all",
         "cost_curves": "from reports.cost_curves order by all",
         "groups": "from reports.edges_by_group order by all",
         "capped": "from reports.capped_orders order by all",

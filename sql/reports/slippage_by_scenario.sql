@@ -20,7 +20,7 @@ slippage_per_scenario as (
         count(slippage_bps) as orders,
         avg(slippage_bps) as mean_slippage_bps,
         stddev_samp(slippage_bps) as std_slippage_bps,
-        quantile_cont(slippage_bps, [0.05, 0.5, 0.95]) as percentiles_bps,
+        quantile_cont(slippage_bps, [0.01, 0.05, 0.5, 0.95, 0.99]) as percentiles_bps,
         max(slippage_bps) as worst_slippage_bps,
         avg((slippage_bps < 0)::int) as win_rate,
         avg(fixed_window_slippage_bps) as mean_fixed_window_slippage_bps,
@@ -42,7 +42,7 @@ worst_twentieth as (
         avg(slippage_bps) as cvar95_slippage_bps
     from order_results
     join slippage_per_scenario using (model, asset_class, strategy, side, benchmark, target, minimum_duration)
-    where slippage_bps >= percentiles_bps[3]
+    where slippage_bps >= percentiles_bps[4]
     group by all
 ),
 
@@ -104,9 +104,11 @@ select
     mean_slippage_bps, -- mean slippage over the realised window; positive is a cost
     std_slippage_bps, -- standard deviation over orders: the risk of a single order
     if(days > 1, standard_error_bps, null) as standard_error_bps, -- day-clustered standard error of the mean slippage; empty for a single day
-    percentiles_bps[2] as median_slippage_bps, -- half of the orders cost less
-    percentiles_bps[1] as p05_slippage_bps, -- the best 5 % of the orders cost less
-    percentiles_bps[3] as p95_slippage_bps, -- the worst 5 % of the orders cost more
+    percentiles_bps[3] as median_slippage_bps, -- half of the orders cost less
+    percentiles_bps[1] as p01_slippage_bps, -- the best 1 % of the orders cost less
+    percentiles_bps[2] as p05_slippage_bps, -- the best 5 % of the orders cost less
+    percentiles_bps[4] as p95_slippage_bps, -- the worst 5 % of the orders cost more
+    percentiles_bps[5] as p99_slippage_bps, -- the worst 1 % of the orders cost more
     cvar95_slippage_bps, -- mean of the worst 5 % of the orders
     worst_slippage_bps, -- the costliest order
     win_rate, -- fraction of orders that beat their benchmark

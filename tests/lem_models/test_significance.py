@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lem_models.significance import better_than_zero, by_day, intervals
+from lem_models.significance import among_best, better_than_zero, by_day, intervals
 
 
 def autoregressive(rows: int, columns: int, keep: float, seed: int) -> np.ndarray:
@@ -63,6 +63,20 @@ def test_what_scatters_widely_does_not_hide_what_is_certain():
     daily[:, 1:] *= 20
     daily[:, 0] += 0.4
     assert np.flatnonzero(better_than_zero(daily, block=1)).tolist() == [0]
+
+
+def test_who_cannot_be_told_from_the_best_is_among_the_best_and_equals_stand_together():
+    daily = autoregressive(300, 4, 0.0, seed=8)
+    daily[:, 1] = daily[:, 0] + 0.01 * daily[:, 1]  # all but the same
+    daily[:, 3] -= 1.0
+    daily = np.hstack([daily, daily[:, 3:], daily[:, :1]])
+    assert among_best(daily, block=5).tolist() == [True, True, True, False, False, True]
+    assert among_best(np.zeros((20, 3)), block=2).all()
+
+
+def test_the_true_best_is_left_out_once_in_twenty_times():
+    kept = [among_best(autoregressive(100, 4, 0.0, seed), block=1, replicates=200).all() for seed in range(40)]
+    assert np.mean(kept) > 0.85
 
 
 def test_too_few_days_are_refused():

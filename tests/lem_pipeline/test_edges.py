@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lem_pipeline.edges import cost_curves, edge_intervals, improvement_intervals
+from lem_pipeline.edges import best_strategies, cost_curves, edge_intervals, improvement_intervals
 
 KEYS = ["strategy", "benchmark", "target", "minimum_duration"]
 
@@ -52,6 +52,13 @@ def test_an_edge_is_the_difference_of_two_means_and_far_more_certain_than_either
         assert edge["mean_bps"] == pytest.approx(own["mean_bps"] - other["mean_bps"])
         assert edge["high_bps"] - edge["low_bps"] < 0.2 * (own["high_bps"] - own["low_bps"])
         assert edge["is_better"] == (edge["minimum_duration"] == 1)
+
+
+def test_the_best_are_those_that_cannot_be_told_from_the_best():
+    best = best_strategies(daily()).set_index(["minimum_duration", "strategy"])["is_among_best"]
+    assert best.loc[1].to_dict() == {"LEM": True, "TWAP": False, "no-forecast stopping": False}
+    assert best.loc[2].sum() >= 2
+    assert best_strategies(daily(days=13)).empty
 
 
 def test_impact_grows_with_the_square_root_of_size_and_eats_the_edge():

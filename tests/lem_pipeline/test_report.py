@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lem_pipeline import report, report_tables
-from lem_pipeline.edges import cost_curves, edge_intervals, improvement_intervals
+from lem_pipeline.edges import best_strategies, cost_curves, edge_intervals, improvement_intervals
 from lem_pipeline.yardsticks import PUBLISHED
 
 REPORTS = Path(__file__).parents[2] / "sql" / "reports"
@@ -72,7 +72,11 @@ def results(orders: pd.DataFrame) -> report.Results:
         frames = {name: connection.execute(sql).df() for name, sql in queries.items()}
         daily = connection.execute((REPORTS / "daily_improvements.sql").read_text()).df()
     return report.Results(
-        improvements=improvement_intervals(daily), edges=edge_intervals(daily), cost_curves=cost_curves(daily), **frames
+        improvements=improvement_intervals(daily),
+        edges=edge_intervals(daily),
+        best=best_strategies(daily),
+        cost_curves=cost_curves(daily),
+        **frames,
     )
 
 
@@ -230,6 +234,13 @@ def test_a_size_that_eats_the_gain_is_named(frames):
     assert table.loc["6", "gains on average up to"] == "2 %"
     assert table.loc["6", "1 % of a day"].startswith("+2.") or table.loc["6", "1 % of a day"].startswith("+3.")
     assert table.loc["12", "gains surely up to"] == "none tried"
+
+
+def test_the_best_are_named_by_minimum_duration(frames):
+    table = report_tables.best_table(frames.of("lem-crypto").best).set_index("minimum duration")
+    assert table.loc["6", "cannot be told from the best"] == "LEM"
+    dow = report_tables.best_table(frames.of("lem-dow").best).set_index("minimum duration")
+    assert "LEM" not in dow.loc["6", "cannot be told from the best"]
 
 
 def test_orders_under_caps_show_what_was_filled(frames):

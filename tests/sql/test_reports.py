@@ -94,15 +94,17 @@ def test_every_scenario_has_one_row(orders, scenarios, improvements):
 def test_moments_and_tails_agree_with_numpy(orders, scenarios):
     for key, group in orders.groupby(SCENARIO):
         row, slippage = scenarios.loc[key], group["slippage_bps"].to_numpy()
-        p05, median, p95 = np.percentile(slippage, [5, 50, 95])
+        p01, p05, median, p95, p99 = np.percentile(slippage, [1, 5, 50, 95, 99])
         expected = {
             "orders": len(slippage),
             "days": group["bar_start"].dt.date.nunique(),
             "mean_slippage_bps": slippage.mean(),
             "std_slippage_bps": slippage.std(ddof=1),
+            "p01_slippage_bps": p01,
             "p05_slippage_bps": p05,
             "median_slippage_bps": median,
             "p95_slippage_bps": p95,
+            "p99_slippage_bps": p99,
             "cvar95_slippage_bps": slippage[slippage >= p95].mean(),
             "worst_slippage_bps": slippage.max(),
             "win_rate": (slippage < 0).mean(),
