@@ -60,8 +60,7 @@ class AllocationHeads(nn.Module):
     """One small MLP per order of the grid, run bar by bar, all orders in fused products.
 
     Each bar's network sees the market context of the bar, the order's state in scale-free terms, and a learned
-    code of (scenario, minimum duration, bar), and each order and bar reads the hidden layers with weights of its own on
-    top of those that all share. Its answer shifts that of the prior, in logits: how much to have executed
+    code of (scenario, minimum duration, bar). Its answer shifts that of the prior, in logits: how much to have executed
     by the end of the bar, and whether to finish in it. What is best to have executed is a hedge that does not depend on
     what was executed before, so an order off its course returns at once. Untrained heads all but follow the prior.
 

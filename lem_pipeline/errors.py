@@ -50,12 +50,8 @@ class WarehouseLockedError(WarehouseError):
 
 
 class LookAheadError(LemError):
-    """A model sees the bar it trades in: it measures what that is worth, and is nothing to trade with."""
+    """A model knows what it cannot know: it may measure what that is worth, and is not registered."""
 
 
 class NoOrderWindowsError(LemError):
     """The data hold no run of bars as long as lookback and horizon ask for."""
-
-
-class LeakError(LemError):
-    """A model knows what it cannot know, and is not registered."""

@@ -4,7 +4,7 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from lem_pipeline.errors import LeakError
+from lem_pipeline.errors import LookAheadError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ def pass_gates(model: "Strategy", data: "OrderPanel", lookback: int, horizon: in
         The evidence for each of ``GATES``.
 
     Raises:
-        LeakError: It failed one; the message says how.
+        LookAheadError: It failed one; the message says how.
     """
     import torch
 
@@ -49,7 +49,7 @@ def pass_gates(model: "Strategy", data: "OrderPanel", lookback: int, horizon: in
     rows, generator = data.rows("test"), torch.Generator().manual_seed(seed)
     orders = data.panel.orders(_spread(rows, _OVERWRITTEN), lookback, horizon)
     if moved := moved_by_the_future(model, orders, generator):
-        raise LeakError(
+        raise LookAheadError(
             f"the model looks ahead: its child order of bar {moved[0]} moves when only that bar and later ones change"
         )
     walks = on_driftless_walks(data.panel.orders(_spread(rows, _WINDOWS), lookback, horizon), generator)
@@ -86,7 +86,7 @@ def _gains_nothing(over: str, gains: "Tensor") -> str:
     worst = int(score.argmax())
     found = f"{mean[worst]:+.4f} ± {1.96 * error[worst]:.4f} σ"
     if score[worst] > NormalDist().inv_cdf(1 - _FALSE_ALARM / averaged.shape[1]):
-        raise LeakError(
+        raise LookAheadError(
             f"the model gains {over} on driftless walks ({found}, {score[worst]:.1f} standard errors), "
             "which nobody can without knowing the future"
         )

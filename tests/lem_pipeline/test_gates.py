@@ -7,7 +7,7 @@ from lem_models.baselines.optimal_stopping import OptimalStopping
 from lem_models.baselines.oracle import Oracle
 from lem_models.baselines.twap import Twap
 from lem_models.orders import Limits, OrderBatch
-from lem_pipeline.errors import LeakError
+from lem_pipeline.errors import LookAheadError
 from lem_pipeline.gates import GATES, pass_gates
 from lem_pipeline.panel import OrderPanel, read_panel
 
@@ -30,7 +30,7 @@ def test_who_knows_the_past_alone_passes_every_gate_with_evidence(data, strategy
 
 
 def test_who_looks_ahead_is_refused_with_the_first_bar_that_tells(data):
-    with pytest.raises(LeakError, match="its child order of bar 1 moves when only that bar and later ones change"):
+    with pytest.raises(LookAheadError, match="its child order of bar 1 moves when only that bar and later ones change"):
         pass_gates(Oracle(LIMITS), data, LOOKBACK, HORIZON)
 
 
@@ -50,5 +50,5 @@ class PeeksWhereNobodyLooks:
 
 
 def test_a_small_gain_that_no_forecast_can_make_is_refused(data):
-    with pytest.raises(LeakError, match="gains over the start of the bars it trades in on driftless walks"):
+    with pytest.raises(LookAheadError, match="gains over the start of the bars it trades in on driftless walks"):
         pass_gates(PeeksWhereNobodyLooks(), data, LOOKBACK, HORIZON)
