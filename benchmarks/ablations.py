@@ -36,7 +36,7 @@ from lem_models.baselines import Strategy
 from lem_models.baselines.optimal_stopping import OptimalStopping
 from lem_models.config import LEMConfig, TrainingConfig
 from lem_models.evaluation import evaluate
-from lem_models.orders import SCENARIOS, Benchmark, InformationSet, Limits, Target
+from lem_models.orders import SCENARIOS, Benchmark, InformationSet, Target
 from lem_models.training import fit
 from lem_models.windows import MarketPanel
 from lem_pipeline.errors import LemError, WarehouseError
@@ -221,8 +221,7 @@ def lines(market: Market, variants: Sequence[Variant], seeds: int) -> Iterator[d
     block = block_length(default.slippages, market.least_block())
     days = len(np.unique(market.days))
     told |= {"orders": "fixed quantity against VWAP", "order_windows": len(market.days), "days": days, "block": block}
-    limits = Limits(market.model.horizon, market.model.floor, market.model.cap)
-    reference = slippages_of(OptimalStopping(limits), market, market.data.panel)[None]
+    reference = slippages_of(OptimalStopping(market.model.limits), market, market.data.panel)[None]
     yield told | {"variant": REFERENCE} | measures(Slippages(reference, market.days), default.slippages, block)
     budget = market.training.max_epochs * market.training.batches_per_epoch * market.training.batch_size
     told |= {"training_windows": budget, "learning_rate": market.training.learning_rate, "seeds": seeds}

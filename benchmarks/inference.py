@@ -13,7 +13,7 @@ from benchmarks import report, seconds
 from lem_models.baselines.optimal_stopping import OptimalStopping
 from lem_models.config import LEMConfig
 from lem_models.lem import LEM
-from lem_models.orders import Limits, OrderBatch
+from lem_models.orders import OrderBatch
 from lem_models.simulation import random_walks
 
 FEATURES = tuple(f"feature_{number}" for number in range(12))
@@ -44,7 +44,7 @@ def milliseconds(works: list[Callable[[], object]], calls: int) -> torch.Tensor:
 
 def measure(name: str, config: LEMConfig, aim: float) -> None:
     torch.manual_seed(0)
-    model, optimum = LEM(config), OptimalStopping(Limits(config.horizon, config.floor, config.cap))
+    model, optimum = LEM(config), OptimalStopping(config.limits)
     one, many = random_orders(config, 1), random_orders(config, WINDOWS)
     works: list[Callable[[], object]] = [lambda: model.schedule(one), lambda: optimum.schedule(one)]
     milliseconds(works, 10)  # to warm up

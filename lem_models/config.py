@@ -67,7 +67,12 @@ class LEMConfig:
         if self.recurrent_layers < 1:
             raise ValueError(f"recurrent_layers is {self.recurrent_layers}; for none at all set recurrence to 'none'")
         _refuse_unknown(self, recurrence=Recurrence, prior=Prior, information_set=InformationSet)
-        Limits(horizon=self.horizon, floor=self.floor, cap=self.cap)
+        _ = self.limits  # which refuses those that no order could be filled under
+
+    @property
+    def limits(self) -> Limits:
+        """Participation limits of its orders."""
+        return Limits(horizon=self.horizon, floor=self.floor, cap=self.cap)
 
     @classmethod
     def paper(cls, features: tuple[str, ...]) -> Self:

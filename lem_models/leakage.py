@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lem_models.baselines import Strategy
 from lem_models.orders import MarketPath, OrderBatch, OrderGrid
-from lem_models.simulation import average_within
+from lem_models.simulation import average_within, martingale
 
 
 def moved_by_the_future(strategy: Strategy, orders: OrderBatch, generator: torch.Generator) -> list[int]:
@@ -64,8 +64,7 @@ def on_driftless_walks(orders: OrderBatch, generator: torch.Generator) -> OrderB
     market = orders.market
     move = torch.randn(market.price.shape, generator=generator)
     volatility = market.volatility.cpu()
-    close = (volatility * move - volatility.square() / 2).cumsum(1)
-    opened = torch.cat([torch.zeros_like(close[:, :1]), close[:, :-1]], dim=1)
+    opened, close = martingale(move, volatility)
     price = opened + average_within(move, volatility, generator)
     arrival = market.arrival[:, None]
     walk = replace(market, price=arrival * price.exp().to(arrival), close=arrival * close.exp().to(arrival))

@@ -14,7 +14,7 @@ from lem_models.layers.gating import GRN, Gate
 from lem_models.layers.recurrence import Positions, TorchRecurrence
 from lem_models.layers.tkan import TKAN
 from lem_models.layers.variable_selection import VariableSelection
-from lem_models.orders import FEATURE_LIMIT, Limits, OrderBatch, OrderGrid
+from lem_models.orders import FEATURE_LIMIT, OrderBatch, OrderGrid
 
 
 class CausalAttention(nn.Module):
@@ -88,9 +88,14 @@ class LEM(nn.Module):
         self.attend = CausalAttention(width, config.attention_heads)
         self.attend_gate = Gate(width, width)
         self.attend_norm = nn.LayerNorm(width)
-        limits = Limits(horizon=config.horizon, floor=config.floor, cap=config.cap)
         self.allocate = AllocationHeads(
-            self.grid, limits, width, config.head_width, config.independent_heads, config.prior, config.own_readout
+            self.grid,
+            config.limits,
+            width,
+            config.head_width,
+            config.independent_heads,
+            config.prior,
+            config.own_readout,
         )
 
     @property

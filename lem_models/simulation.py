@@ -73,8 +73,7 @@ def walks(law: WalkLaw, orders: int, horizon: int, volatility: float, generator:
     known = volatility * clustered(law, orders, horizon, generator)
     actual = known * surprises(law.surprise, shape, generator)
     move = torch.randn(shape, generator=generator)
-    close = (actual * move - actual.square() / 2).cumsum(1)
-    opened = torch.cat([torch.zeros(orders, 1), close[:, :-1]], dim=1)
+    opened, close = martingale(move, actual)
     price = opened + average_within(move, actual, generator) if law.bar_averages else close
     volume = torch.exp(0.5 * torch.randn(shape, generator=generator))
     return MarketPath(torch.ones(orders), price.exp(), close.exp(), volume, known, torch.ones(shape))
@@ -92,6 +91,17 @@ def clustered(law: WalkLaw, orders: int, horizon: int, generator: torch.Generato
 def surprises(spread: float, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
     """Actual over known volatility: lognormal, independent, mean square one."""
     return torch.exp(spread * torch.randn(shape, generator=generator) - spread**2)
+
+
+def martingale(move: Tensor, volatility: Tensor) -> tuple[Tensor, Tensor]:
+    """Logs of each bar's open and close over arrival, whose exponentials have mean one.
+
+    Args:
+        move: Close over open, in standard deviations; (B, H).
+        volatility: The standard deviations; (B, H).
+    """
+    close = (volatility * move - volatility.square() / 2).cumsum(1)
+    return torch.cat([torch.zeros_like(close[:, :1]), close[:, :-1]], dim=1), close
 
 
 def average_within(move: Tensor, volatility: Tensor, generator: torch.Generator) -> Tensor:

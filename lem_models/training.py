@@ -19,7 +19,7 @@ from lem_models.execution import settle
 from lem_models.lem import LEM
 from lem_models.objective import mean_dispersion, risk, stop_and_hedge
 from lem_models.orders import OrderBatch
-from lem_models.windows import MarketPanel
+from lem_models.windows import MarketPanel, evenly_spread
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -74,9 +74,8 @@ class OrderWindows(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[OrderBatch]:
         """The same windows each time."""
-        count = min(self.training.validation_orders, len(self.validation_rows))
-        spread = torch.linspace(0, len(self.validation_rows) - 1, count).long()
-        return self._loader(list(torch.split(self.validation_rows[spread], self.training.batch_size)))
+        rows = evenly_spread(self.validation_rows, self.training.validation_orders)
+        return self._loader(list(torch.split(rows, self.training.batch_size)))
 
     def _loader(self, batches: list[Tensor]) -> DataLoader[OrderBatch]:
         return DataLoader(_Batches(self.panel, batches, self.model), batch_size=None)

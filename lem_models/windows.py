@@ -13,6 +13,11 @@ from torch import Tensor
 from lem_models.orders import InformationSet, MarketPath, OrderBatch
 
 
+def evenly_spread(rows: Tensor, count: int) -> Tensor:
+    """So many of the rows, or all where there are fewer, from the first to the last."""
+    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]
+
+
 @dataclass
 class MarketPanel:
     """All bars of several symbols, stacked symbol by symbol in time order; N rows in all.

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from lem_models.baselines import Strategy
 from lem_models.baselines.buyback import BuybackHeuristic
 from lem_models.baselines.dynamic_vwap import DynamicVwap
@@ -15,6 +13,7 @@ from lem_models.baselines.twap import Twap
 from lem_models.baselines.volume_curve import VolumeCurve
 from lem_models.costs import CostModel
 from lem_models.evaluation import Trial
+from lem_models.windows import evenly_spread
 from lem_pipeline.universe import ASSET_CLASSES
 
 if TYPE_CHECKING:
@@ -31,18 +30,16 @@ def charged(asset_class: str, fraction_of_daily_volume: float, participation_cap
     return Trial(fraction_of_daily_volume, participation_cap, costs)
 
 
-def contestants(model: Strategy, data: "OrderPanel", config: "LEMConfig", limits: "Limits") -> list[Strategy]:
+def contestants(model: Strategy, data: "OrderPanel", config: "LEMConfig") -> list[Strategy]:
     """The model, the baselines, the placebo and the bound; what is fitted saw the training split alone.
 
     Args:
         model: As it is served.
         data: Bars and order windows.
-        config: Gives lookback and horizon.
-        limits: Participation limits of all.
+        config: Gives lookback, horizon and the participation limits of all.
     """
-    rows = data.rows("train")
-    rows = rows[torch.linspace(0, len(rows) - 1, min(_FITTED_ON, len(rows))).long()]
-    training = data.panel.orders(rows, config.lookback, config.horizon)
+    limits = config.limits
+    training = data.panel.orders(evenly_spread(data.rows("train"), _FITTED_ON), config.lookback, config.horizon)
     return [
         *plain_contestants(model, limits),
         DynamicVwap.fit(limits, data.features, training.features),

@@ -22,6 +22,11 @@ SIZES_PERCENT = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0)
 _BLOCK_DAYS = {"crypto": 7, "dow": 35}
 
 
+def headline_orders(frame: pd.DataFrame) -> pd.DataFrame:
+    """The orders the first screen is about: a fixed quantity measured against VWAP."""
+    return frame[(frame["benchmark"] == "VWAP") & (frame["target"] == "quantity")]
+
+
 def improvement_intervals(daily: pd.DataFrame) -> pd.DataFrame:
     """Mean improvement of every strategy in every kind of order, with 95 % intervals.
 
@@ -84,7 +89,7 @@ def best_strategies(daily: pd.DataFrame) -> pd.DataFrame:
         Columns model, minimum_duration, strategy, is_among_best, of headline orders; no rows where the days hold less
         than two blocks. The bound and the placebo do not compete.
     """
-    headline = daily[(daily["benchmark"] == "VWAP") & (daily["target"] == "quantity")]
+    headline = headline_orders(daily)
     headline = headline[~headline["strategy"].isin([ORACLE, SHUFFLED])]
     none = {"model": "str", "minimum_duration": "int32", "strategy": "str", "is_among_best": "bool"}
     found = [pd.DataFrame(columns=list(none)).astype(none)]
@@ -112,9 +117,8 @@ def cost_curves(daily: pd.DataFrame) -> pd.DataFrame:
         Columns model, baseline, minimum_duration, size_percent, mean_bps, low_bps, high_bps, minimum_detectable_bps:
         headline orders alone.
     """
-    headline = daily[(daily["benchmark"] == "VWAP") & (daily["target"] == "quantity")]
     curves = []
-    for (model, asset_class), rows in headline.groupby(["model", "asset_class"]):
+    for (model, asset_class), rows in headline_orders(daily).groupby(["model", "asset_class"]):
         gain, impact = _matrix(rows, "improvement_bps"), _matrix(rows, "impact_bps")
         for baseline in gain.columns.unique("strategy").intersection(PAID_AGAINST):
             edge = gain[MODEL_STRATEGY] - gain[baseline]

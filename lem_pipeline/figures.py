@@ -6,11 +6,10 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from lem_pipeline.edges import MODEL_STRATEGY, ORACLE, SHUFFLED, STOPPING_STRATEGY, TWAP_STRATEGY
+from lem_pipeline.edges import MODEL_STRATEGY, ORACLE, SHUFFLED, STOPPING_STRATEGY, TWAP_STRATEGY, headline_orders
 from lem_pipeline.report_tables import (
     NORMAL_95,
     estimate,
-    headline_orders,
     key_durations,
     single_order_std,
     strategies,
@@ -180,7 +179,7 @@ def cost_figure(curves: pd.DataFrame) -> go.Figure:
             line={"color": colour, "width": 2},
         )
     figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
-    figure.update_xaxes(type="log", tickvals=sorted(set(curves["size_percent"])), ticktext=None)
+    figure.update_xaxes(type="log", tickvals=sorted(set(curves["size_percent"])))
     return figure
 
 

@@ -45,14 +45,15 @@ def pass_gates(model: "Strategy", data: "OrderPanel", lookback: int, horizon: in
     from lem_models.execution import settle
     from lem_models.leakage import foresight, moved_by_the_future, on_driftless_walks
     from lem_models.orders import OrderGrid
+    from lem_models.windows import evenly_spread
 
     rows, generator = data.rows("test"), torch.Generator().manual_seed(seed)
-    orders = data.panel.orders(_spread(rows, _OVERWRITTEN), lookback, horizon)
+    orders = data.panel.orders(evenly_spread(rows, _OVERWRITTEN), lookback, horizon)
     if moved := moved_by_the_future(model, orders, generator):
         raise LookAheadError(
             f"the model looks ahead: its child order of bar {moved[0]} moves when only that bar and later ones change"
         )
-    walks = on_driftless_walks(data.panel.orders(_spread(rows, _WINDOWS), lookback, horizon), generator)
+    walks = on_driftless_walks(data.panel.orders(evenly_spread(rows, _WINDOWS), lookback, horizon), generator)
     grid, market = OrderGrid(horizon), walks.market
     schedule = model.schedule(walks)
     sigma_bps = (market.volatility[:, 0] * 1e4)[:, None, None]
@@ -63,12 +64,6 @@ def pass_gates(model: "Strategy", data: "OrderPanel", lookback: int, horizon: in
         _gains_nothing("over arrival", arrival),
     )
     return dict(zip(GATES, evidence, strict=True))
-
-
-def _spread(rows: "Tensor", count: int) -> "Tensor":
-    import torch
-
-    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]
 
 
 def _gains_nothing(over: str, gains: "Tensor") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY
+from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY, headline_orders
 from lem_pipeline.yardsticks import Slippage, published_for
 
 NORMAL_95 = 1.96
@@ -57,11 +57,6 @@ def with_interval(row: Row, unit: str = "bps", digits: int = 2) -> str:
         return signed(mean)
     known = "?" if math.isnan(low) else f"{signed(low, digits)}, {signed(high, digits)}"
     return f"{signed(mean, digits)} [{known}]"
-
-
-def headline_orders(frame: pd.DataFrame) -> pd.DataFrame:
-    """The orders the first screen is about: a fixed quantity measured against VWAP."""
-    return frame[(frame["benchmark"] == "VWAP") & (frame["target"] == "quantity")]
 
 
 def key_durations(horizon: int) -> list[int]:

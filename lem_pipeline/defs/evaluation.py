@@ -75,19 +75,17 @@ UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
 def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """What each test order cost under each strategy: all scenarios, all minimum durations, models as registered."""
     from lem_models.evaluation import evaluate
-    from lem_models.orders import Limits
     from lem_pipeline.contestants import charged, contestants
     from lem_pipeline.panel import read_panel
     from lem_pipeline.results import order_results as tables
     from lem_pipeline.serving import Registered
 
     chosen = settings().model
-    limits = Limits(horizon=chosen.horizon, floor=chosen.floor, cap=chosen.cap)
     parts: list[pa.Table] = []
     with explained():
         for name, asset_classes in settings().models.items():
             data = read_panel(warehouse, asset_classes)
-            strategies = contestants(Registered(tracking.load(name)), data, chosen, limits)
+            strategies = contestants(Registered(tracking.load(name)), data, chosen)
             for asset_class in asset_classes:
                 rows = data.rows("test", chosen.horizon, asset_class)
                 context.log.info(f"{name}: {len(rows):,} test windows that do not overlap")
@@ -110,20 +108,18 @@ def capped_order_results(
 ) -> dg.MaterializeResult:
     """Large test orders that no bar fills beyond a part of its volume: fixed quantity against VWAP."""
     from lem_models.evaluation import evaluate
-    from lem_models.orders import Limits
     from lem_pipeline.contestants import charged, plain_contestants
     from lem_pipeline.panel import read_panel
     from lem_pipeline.report_tables import key_durations
     from lem_pipeline.results import headline_results
 
     chosen = settings().model
-    limits = Limits(horizon=chosen.horizon, floor=chosen.floor, cap=chosen.cap)
     durations = key_durations(chosen.horizon)
     parts: list[pa.Table] = []
     with explained():
         for name, asset_classes in settings().models.items():
             data = read_panel(warehouse, asset_classes)
-            strategies = plain_contestants(tracking.load(name).unwrap_python_model().model, limits)
+            strategies = plain_contestants(tracking.load(name).unwrap_python_model().model, chosen.limits)
             for asset_class, cap in product(asset_classes, PARTICIPATION_CAPS):
                 rows = data.rows("test", chosen.horizon, asset_class)
                 context.log.info(f"{name}: {len(rows):,} test windows, at most {cap:.0%} of any bar")
@@ -159,10 +155,13 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
 
     with explained():
         daily = warehouse.read("from reports.daily_improvements").to_pandas()
-        for table, described in zip(
-            INTERVALS, (improvement_intervals, edge_intervals, best_strategies, cost_curves), strict=True
-        ):
-            rows = described(daily)
+        tables = {
+            "improvements": improvement_intervals(daily),
+            "edges": edge_intervals(daily),
+            "best_strategies": best_strategies(daily),
+            "cost_curves": cost_curves(daily),
+        }
+        for table, rows in tables.items():
             written = warehouse.write_table(f"reports.{table}", pa.Table.from_pandas(rows, preserve_index=False))
             metadata = table_metadata(written.columns, written.rows, INTERVAL_COLUMNS)
             yield dg.MaterializeResult(asset_key=["reports", table], metadata=metadata)
