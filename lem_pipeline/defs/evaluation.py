@@ -10,10 +10,10 @@ import pyarrow as pa
 from lem_pipeline.defs.resources import bar_provenance
 from lem_pipeline.defs.training import model_key
 from lem_pipeline.failures import explained
-from lem_pipeline.settings import Settings, settings
+from lem_pipeline.settings import settings
 from lem_pipeline.sql_assets import FOLLOW, SQL, asset_key, table_metadata
 from lem_pipeline.storage import Warehouse
-from lem_pipeline.tracking import Tracking, code_version
+from lem_pipeline.tracking import Tracking
 
 ONE_PERCENT, LARGE_ORDER = 0.01, 0.1  # of a day's expected volume
 PARTICIPATION_CAPS = (0.05, 0.10, 0.25)
@@ -185,6 +185,7 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
 )
 def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""
+    from lem_pipeline.provenance import provenance
     from lem_pipeline.report import Results, comparison_html, headline_markdown, verdict
     from lem_pipeline.report_tables import headline_table
 
@@ -201,7 +202,8 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     }
     with explained():
         results = Results(**{name: warehouse.read(query).to_pandas() for name, query in tables.items()})
-    page = comparison_html(results, provenance(context, chosen, warehouse, tracking), chosen.simulated)
+    origin = provenance(chosen, bar_provenance(chosen), warehouse, tracking, context.run.run_id)
+    page = comparison_html(results, origin, chosen.simulated)
     shown = results.improvements, results.edges, results.scenarios
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -218,33 +220,4 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
             "verdict": verdict(*shown),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
-    )
-
-
-def provenance(
-    context: dg.AssetExecutionContext, chosen: Settings, warehouse: Warehouse, tracking: Tracking
-) -> list[tuple[str, str]]:
-    """Where the report's figures come from."""
-    rows = [(f"{name} bars", source) for name, source in bar_provenance(chosen).items()]
-    rows.append(("Dow universe", dow_universe(chosen, warehouse)))
-    client = tracking.client()
-    for name in chosen.models:
-        version = client.get_model_version_by_alias(name, "challenger")
-        rows.append((f"{name} version", version.version))
-        rows.append((f"{name} data snapshot", version.tags["data.snapshot"]))
-        rows.append((f"{name} code", version.tags["code.version"]))
-        rows.append((f"{name} MLflow run", version.run_id or "unknown"))
-    rows += [("seed", str(chosen.training.seed)), ("report code", code_version()), ("Dagster run", context.run.run_id)]
-    return rows
-
-
-def dow_universe(chosen: Settings, warehouse: Warehouse) -> str:
-    """The survivorship choice, and how much of the index has bars."""
-    if not chosen.dow_members_only:
-        return "every instrument of the settings at any time: names that joined the index later are traded before"
-    coverage = warehouse.read("select sum(with_bars) / sum(member_sessions) as share from quality.dow_coverage")
-    share = coverage["share"][0].as_py()
-    return (
-        "orders begin only while their name is a member of the index; "
-        f"{share or 0:.1%} of all members and sessions have bars, data_quality.html lists the companies without"
     )
