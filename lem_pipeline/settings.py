@@ -21,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from lem_models.config import LEMConfig, TrainingConfig
+from lem_models.config import LEMConfig, Recurrence, TrainingConfig
 from lem_models.orders import InformationSet
 from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.universe import ASSET_CLASSES, FIRST_MONTH
@@ -79,6 +79,15 @@ class MarketSettings(Strict):
     instruments: list[str] = Field(min_length=1)
     start: date
     end: date | None = None  # exclusive; None means up to the last closed bar
+    unseen: list[str] = []  # instruments that are tested on and that no model is trained on
+
+    @model_validator(mode="after")
+    def _unseen_among_others(self) -> Self:
+        if strangers := sorted(set(self.unseen) - set(self.instruments)):
+            raise ValueError(f"unseen names {', '.join(strangers)}, which is not among the instruments")
+        if set(self.unseen) == set(self.instruments):
+            raise ValueError("every instrument is unseen, which leaves none to train on")
+        return self
 
     @model_validator(mode="after")
     def _start_before_end_and_now(self) -> Self:
@@ -102,6 +111,21 @@ class SplitSettings(Strict):
         if self.train + self.validation >= 1:
             raise ValueError(f"train {self.train} + validation {self.validation} leaves nothing to test on")
         return self
+
+
+class WalkForwardSettings(Strict):
+    """How often the way a model is made is tried on years before the hold-out."""
+
+    folds: int = Field(default=0, ge=0)
+    seeds: int = Field(default=1, ge=1)  # of training, in every fold
+    workers: int | None = Field(default=None, ge=1)  # fits at a time; None for one per core, or one where a GPU trains
+
+
+class Rival(Strict):
+    """A model that differs in its recurrence alone, registered beside the one it is compared with."""
+
+    rival_of: str
+    recurrence: Recurrence
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -141,6 +165,17 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     splits: SplitSettings = SplitSettings()
+    rivals: dict[str, Rival] = {}
+    walk_forward: WalkForwardSettings = WalkForwardSettings()
+
+    @model_validator(mode="after")
+    def _rivals_have_a_model(self) -> Self:
+        for name, rival in self.rivals.items():
+            if rival.rival_of not in self.models:
+                raise ValueError(f"rival {name} is one of {rival.rival_of}; the models are {', '.join(self.models)}")
+            if name in self.models:
+                raise ValueError(f"{name} is a model and a rival; give one of them another name")
+        return self
 
     @classmethod
     def settings_customise_sources(

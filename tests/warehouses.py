@@ -26,6 +26,8 @@ PARAMETERS: dict[str, Any] = {
     "train": 0.7,
     "validation": 0.15,
     "dow_members_only": True,
+    "unseen_symbols": [],
+    "folds": 2,
 }
 TABLES = ("staging", "bars", "quality", "features", "windows")  # schemas in the order they are built
 FEATURES = SqlFile(SQL / "features/bar_features.sql")

@@ -32,6 +32,8 @@ def parameters() -> dict[str, object]:
         "dow_members_only": chosen.dow_members_only,
         "train": chosen.splits.train,
         "validation": chosen.splits.validation,
+        "unseen_symbols": [*chosen.crypto.unseen, *chosen.dow.unseen],
+        "folds": chosen.walk_forward.folds,
     }
 
 

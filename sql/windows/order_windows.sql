@@ -58,7 +58,8 @@ splits as (
         bar_number - $lookback + 1 as first_bar,
         bar_number + $horizon - 1 as last_bar,
         validation_from,
-        test_from
+        test_from,
+        list_contains($unseen_symbols, symbol) as is_unseen_symbol
     from runs
     inner join cuts using (asset_class)
     where
@@ -79,10 +80,12 @@ select
     symbol, -- Instrument
     bar_start, -- Start of the order's first bar, UTC
     bar_number, -- Its place on the clock
+    is_unseen_symbol, -- True where no model is trained or validated on the instrument
     case
+        when first_bar >= test_from then 'test'
+        when is_unseen_symbol then null
         when last_bar < validation_from then 'train'
         when first_bar >= validation_from and last_bar < test_from then 'validation'
-        when first_bar >= test_from then 'test'
-    end as split -- train, validation or test; no bar of a window lies in another split
+    end as split -- train, validation or test, the hold-out; no bar of a window lies in another split
 from splits
 where split is not null

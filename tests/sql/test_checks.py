@@ -202,6 +202,33 @@ DAMAGES = {
         "the last bar of validation lies in a window of test",
         1,
     ),
+    "an unseen symbol that is trained on": Damage(
+        "windows.order_windows: unseen_symbols_are_tested_on_alone",
+        "update windows.order_windows set is_unseen_symbol = true where symbol = 'IBM' and split = 'train' "
+        "and bar_number = (select max(bar_number) from windows.order_windows where symbol = 'IBM' and split = 'train')",
+        "an unseen symbol has a window in the train split",
+        1,
+    ),
+    "a fold without a test": Damage(
+        "windows.walk_forward: every_fold_has_windows",
+        "delete from windows.walk_forward where asset_class = 'dow' and fold = 2 and split = 'test'",
+        "walk-forward fold 2 of dow has no test window; ask for fewer folds, or ingest a longer period",
+        1,
+    ),
+    "a fold that is tested on bars it trained on": Damage(
+        "windows.walk_forward: folds_share_no_bar",
+        "update windows.walk_forward set bar_number = bar_number - 1 "
+        "where asset_class = 'crypto' and fold = 1 and split = 'test'",
+        "fold 1: the last bar of validation is not before the first bar of test",
+        1,
+    ),
+    "a fold that reaches the hold-out": Damage(
+        "windows.walk_forward: folds_share_no_bar",
+        "insert into windows.walk_forward select 2, asset_class, symbol, bar_start, bar_number, 'test' "
+        "from windows.order_windows where asset_class = 'dow' and split = 'test' limit 1",
+        "fold 2: the last bar of test is not before the first bar of hold-out",
+        1,
+    ),
     "a bar that is missing": Damage(
         "windows.order_windows: windows_never_straddle_a_gap_or_split",
         f"delete from bars.market_bars where {A_BAR}",
@@ -294,7 +321,7 @@ def test_a_bar_with_a_number_that_is_none_is_left_out_and_blocks_nothing(tmp_pat
 
 
 def test_a_silent_bar_breaks_no_check(tmp_path):
-    bars = hourly(600, ["BTC/USDT"])
+    bars = hourly(900, ["BTC/USDT"])
     bars.loc[300:302, ["volume", "notional", "taker_buy_volume"]] = 0.0
     warehouse = build(tmp_path, bars, daily(320))
     assert all(offending(warehouse, check).empty for check in OF_DATA)
