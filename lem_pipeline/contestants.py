@@ -1,5 +1,6 @@
 """Everything that a model is measured against, on the same orders."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lem_models.baselines import Strategy
@@ -30,11 +31,12 @@ def charged(asset_class: str, fraction_of_daily_volume: float, participation_cap
     return Trial(fraction_of_daily_volume, participation_cap, costs)
 
 
-def contestants(model: Strategy, data: "OrderPanel", config: "LEMConfig") -> list[Strategy]:
-    """The model, the baselines, the placebo and the bound; what is fitted saw the training split alone.
+def contestants(model: Strategy, rivals: Sequence[Strategy], data: "OrderPanel", config: "LEMConfig") -> list[Strategy]:
+    """The model, its rivals, the baselines, the placebo and the bound; what is fitted saw the training split alone.
 
     Args:
         model: As it is served.
+        rivals: Models that differ from it in one part.
         data: Bars and order windows.
         config: Gives lookback, horizon and the participation limits of all.
     """
@@ -42,6 +44,7 @@ def contestants(model: Strategy, data: "OrderPanel", config: "LEMConfig") -> lis
     training = data.panel.orders(evenly_spread(data.rows("train"), _FITTED_ON), config.lookback, config.horizon)
     return [
         *plain_contestants(model, limits),
+        *rivals,
         DynamicVwap.fit(limits, data.features, training.features),
         StaticLinear.fit(limits, training),
         BuybackHeuristic(limits),

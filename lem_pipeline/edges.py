@@ -62,14 +62,64 @@ def edge_intervals(daily: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     for (model, asset_class), rows in daily.groupby(["model", "asset_class"]):
-        matrix = _matrix(rows, "improvement_bps")
-        baselines = [name for name in matrix.columns.unique("strategy") if name != MODEL_STRATEGY]
-        paired = pd.concat(
-            {name: matrix[MODEL_STRATEGY] - matrix[name] for name in baselines}, axis=1, names=["baseline"]
-        )
+        paired = _paired(rows)
         edges = _described(paired, str(asset_class), "bps").assign(is_better=_corrected(paired, str(asset_class)))
         found.append(edges.assign(model=model, asset_class=asset_class, **_size(rows)).reset_index())
     return pd.concat(found, ignore_index=True)
+
+
+def walk_forward_edges(daily: pd.DataFrame) -> pd.DataFrame:
+    """What the way a model is made gains over each baseline, by stretch of time before the hold-out.
+
+    Args:
+        daily: Rows of `reports.walk_forward_days`.
+
+    Returns:
+        Columns of :func:`edge_intervals`, where the model is the average over its seeds, and fold (0 for all of them
+        together), first_day, last_day, seeds, lowest_seed_bps and highest_seed_bps: the means of single seeds. No rows
+        where there are no folds.
+    """
+    numbers = ["mean_bps", "low_bps", "high_bps", "minimum_detectable_bps", "lowest_seed_bps", "highest_seed_bps"]
+    none = {
+        **dict.fromkeys(["model", "asset_class", "baseline", "benchmark", "target"], "str"),
+        **dict.fromkeys(["minimum_duration", "fold", "seeds", "order_windows", "days"], "int64"),
+        **dict.fromkeys(["first_day", "last_day"], "datetime64[us]"),
+        **dict.fromkeys(numbers, "float64"),
+        "is_better": "bool",
+    }
+    found = [pd.DataFrame(columns=list(none)).astype(none)]
+    for _, rows in daily.groupby("model"):
+        for fold in (0, *sorted(set(rows["fold"]))):
+            stretch = rows if fold == 0 else rows[rows["fold"] == fold]
+            seeds = stretch["seed"].dropna().unique()
+            single = [stretch[stretch["seed"].isna() | (stretch["seed"] == seed)] for seed in seeds]
+            means = pd.concat([_paired(_over_seeds(one)).mean() for one in single], axis=1)
+            spread = pd.DataFrame({"lowest_seed_bps": means.min(axis=1), "highest_seed_bps": means.max(axis=1)})
+            found.append(
+                edge_intervals(_over_seeds(stretch))
+                .merge(spread.reset_index())
+                .assign(
+                    fold=fold,
+                    seeds=len(seeds),
+                    first_day=stretch["trading_day"].min(),
+                    last_day=stretch["trading_day"].max(),
+                )
+            )
+    return pd.concat(found, ignore_index=True)
+
+
+def _over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Averages over the seeds of each fold, its folds side by side."""
+    values = ["order_windows", "improvement_bps"]
+    keys = ["model", "asset_class", "strategy", *KIND, "trading_day"]
+    return rows.groupby([*keys, "fold"])[values].mean().groupby(keys).sum().reset_index()
+
+
+def _paired(rows: pd.DataFrame) -> pd.DataFrame:
+    """What the model gains over each baseline: a row per day, a column per baseline and kind of order."""
+    matrix = _matrix(rows, "improvement_bps")
+    baselines = [name for name in matrix.columns.unique("strategy") if name != MODEL_STRATEGY]
+    return pd.concat({name: matrix[MODEL_STRATEGY] - matrix[name] for name in baselines}, axis=1, names=["baseline"])
 
 
 def _corrected(paired: pd.DataFrame, asset_class: str) -> NDArray[np.bool_]:

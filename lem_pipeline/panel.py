@@ -1,7 +1,7 @@
 """From DuckDB to the market panel that models read: one feature matrix, and the rows where order windows begin."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,14 @@ class OrderPanel:
                 f"there is no {split} window; ingest a longer period, or shorten lookback or horizon"
             )
         return torch.from_numpy(np.flatnonzero(chosen))
+
+
+def on_fold(data: OrderPanel, warehouse: Warehouse, asset_classes: Sequence[str], fold: int) -> OrderPanel:
+    """The same bars with the splits of one walk-forward fold, counted from 1."""
+    parameters = {"asset_classes": list(asset_classes), "fold": fold}
+    splits = warehouse.read((SQL / "queries/fold_splits.sql").read_text(), parameters)
+    column = data.keys.column_names.index("split")
+    return replace(data, keys=data.keys.set_column(column, "split", splits["split"]))
 
 
 def read_panel(warehouse: Warehouse, asset_classes: Sequence[str]) -> OrderPanel:

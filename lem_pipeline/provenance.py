@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from lem_pipeline.holdout import looks
 from lem_pipeline.settings import Settings
 from lem_pipeline.storage import Warehouse
-from lem_pipeline.tracking import ALIAS, Tracking, code_version
+from lem_pipeline.tracking import Tracking, code_version
 
 
 def provenance(
@@ -21,13 +22,16 @@ def provenance(
     """
     rows = [(f"{name} bars", source) for name, source in sources.items()]
     rows.append(("Dow universe", dow_universe(chosen, warehouse)))
-    client = tracking.client()
-    for name in chosen.models:
-        version = client.get_model_version_by_alias(name, ALIAS)
+    for name in (*chosen.models, *chosen.rivals):
+        version = tracking.latest(name)
         rows.append((f"{name} version", version.version))
         rows.append((f"{name} data snapshot", version.tags["data.snapshot"]))
         rows.append((f"{name} code", version.tags["code.version"]))
         rows.append((f"{name} MLflow run", version.run_id or "unknown"))
+        rows.append((f"{name} configurations tried", f"{tracking.configurations_tried(name)} in this store"))
+    for name in chosen.models:
+        latest, total = looks(warehouse, name, "results.order_results")
+        rows.append((f"{name} looks at the hold-out", f"{latest} with these versions, {total} with all versions"))
     rows += [("seed", str(chosen.training.seed)), ("report code", code_version()), ("Dagster run", run)]
     return rows
 

@@ -6,10 +6,12 @@ work hold none, and whoever waits says so.
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -148,6 +150,32 @@ class Warehouse(dg.ConfigurableResource):
             connection.execute(f"create or replace table {table} as from new_rows")
             return written(connection, table, len(rows))
 
+    def replace_streamed(
+        self, table: str, parts: Iterable[pa.Table], where: str, parameters: Mapping[str, Any]
+    ) -> Written:
+        """Delete the rows of a table that match and add others, which may be more than memory holds.
+
+        They wait in a file beside the warehouse until all are there: the warehouse is taken for the last step alone.
+        A table of other columns, as earlier code wrote it, is dropped.
+        """
+        import pyarrow.parquet as pq
+
+        parts = iter(parts)
+        first = next(parts)
+        with TemporaryDirectory(dir=Path(self.path).parent) as folder:
+            waiting = Path(folder) / "rows.parquet"
+            with pq.ParquetWriter(waiting, first.schema, compression="zstd") as writer:
+                for part in chain([first], parts):
+                    writer.write_table(part)
+            with self.transaction() as connection:
+                rows = connection.read_parquet(str(waiting))
+                count = rows.shape[0]
+                create_if_missing(connection, table, first.schema)
+                if set(connection.table(table).columns) != set(rows.columns):
+                    connection.execute(f"drop table {table}")
+                replace_rows(connection, table, rows, where, parameters)
+                return written(connection, table, count)
+
     def create_table(self, table: str, select: str, parameters: Mapping[str, Any]) -> Written:
         """Replace a table by the answer of a select statement."""
         with self.connection() as connection:
@@ -185,7 +213,11 @@ def create_if_missing(connection: "duckdb.DuckDBPyConnection", table: str, schem
 
 
 def replace_rows(
-    connection: "duckdb.DuckDBPyConnection", table: str, rows: pa.Table, where: str, parameters: Mapping[str, Any]
+    connection: "duckdb.DuckDBPyConnection",
+    table: str,
+    rows: "pa.Table | duckdb.DuckDBPyRelation",
+    where: str,
+    parameters: Mapping[str, Any],
 ) -> None:
     """Delete the rows of a table that match and add others; within a transaction, safe to run twice.
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lem_models.orders import OrderBatch
 
 ALIAS = "challenger"
+UNCHOSEN = {"snapshot", "seed", "features"}  # parameters of a run that nobody tunes
 
 
 class Tracking(dg.ConfigurableResource):
@@ -67,6 +68,30 @@ class Tracking(dg.ConfigurableResource):
         identity = found.experiment_id if found else client.create_experiment(experiment, artifacts.as_uri())
         with mlflow.start_run(experiment_id=identity, tags=dict(tags)) as run:
             yield run
+
+    def note_fit(
+        self, experiment: str, tags: Mapping[str, str], parameters: Mapping[str, Any], history: list[dict[str, float]]
+    ) -> None:
+        """A run of its own for a fit that happened elsewhere and is not registered."""
+        with self.run(experiment, tags):
+            import mlflow
+
+            mlflow.log_params(dict(parameters))
+            for epoch, metrics in enumerate(history):
+                mlflow.log_metrics(metrics, step=epoch)
+
+    def configurations_tried(self, name: str) -> int:
+        """How many configurations a model was trained with in this store, on whatever data and with whatever seed."""
+        client = self.client()
+        found = client.get_experiment_by_name(name)
+        if not found:
+            return 0
+        runs = client.search_runs([found.experiment_id], max_results=50_000)
+        return len({frozenset((k, v) for k, v in run.data.params.items() if k not in UNCHOSEN) for run in runs})
+
+    def latest(self, name: str, alias: str = ALIAS) -> "ModelVersion":
+        """The version that an alias points at."""
+        return self.client().get_model_version_by_alias(name, alias)
 
     def registered(self, name: str, fingerprint: str) -> "ModelVersion | None":
         """The version of a model made from the same data, code and settings, if there is one."""

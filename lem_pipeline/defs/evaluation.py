@@ -1,36 +1,17 @@
-"""Every strategy on the same test orders, and the comparison report."""
+"""From results per day to means with intervals, and the comparison report."""
 
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
 
 from lem_pipeline.defs.resources import bar_provenance
-from lem_pipeline.defs.training import model_key
 from lem_pipeline.failures import explained
 from lem_pipeline.settings import settings
 from lem_pipeline.sql_assets import FOLLOW, SQL, asset_key, table_metadata
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
-
-ONE_PERCENT, LARGE_ORDER = 0.01, 0.1  # of a day's expected volume
-PARTICIPATION_CAPS = (0.05, 0.10, 0.25)
-
-RESULT_DESCRIPTIONS = {
-    "model": "Registered model the orders belong to",
-    "strategy": "LEM, or a baseline on the same orders",
-    "slippage_bps": "Against the benchmark over the realised window; positive is a cost",
-    "fixed_window_slippage_bps": "Against the benchmark over the whole horizon",
-    "arrival_slippage_bps": "Against the last close before the order",
-    "completion_bar": "Bar in which the order is done, counted from 1; at least the minimum duration",
-    "filled_fraction": "1 unless the market did not trade, or not enough",
-    "impact_bps": "Square-root impact of what was filled, beside slippage; 1 % of a day's volume unless a size is told",
-    "order_size": "Parent order as a fraction of a day's expected volume; impact is for this size",
-    "participation_cap": "Greatest fraction of a bar's volume that a child order fills",
-    "volatility_bps": "Standard deviation of one bar's log return, known at the start",
-}
 
 INTERVALS = {
     "improvements": "One row per model, strategy and kind of order: side-averaged improvement, with its interval.",
@@ -63,76 +44,6 @@ UI_COLUMNS = {  # of the headline table, short enough for an asset page
     "order windows": "windows",
 }
 UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
-
-
-@dg.asset(
-    key=["results", "order_results"],
-    group_name="results",
-    deps=[model_key(name) for name in settings().models],
-    kinds={"mlflow", "duckdb"},
-    pool="duckdb",
-)
-def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
-    """What each test order cost under each strategy: all scenarios, all minimum durations, models as registered."""
-    from lem_models.evaluation import evaluate
-    from lem_pipeline.contestants import charged, contestants
-    from lem_pipeline.panel import read_panel
-    from lem_pipeline.results import order_results as tables
-    from lem_pipeline.serving import Registered
-
-    chosen = settings().model
-    parts: list[pa.Table] = []
-    with explained():
-        for name, asset_classes in settings().models.items():
-            data = read_panel(warehouse, asset_classes)
-            strategies = contestants(Registered(tracking.load(name)), data, chosen)
-            for asset_class in asset_classes:
-                rows = data.rows("test", chosen.horizon, asset_class)
-                context.log.info(f"{name}: {len(rows):,} test windows that do not overlap")
-                trial = charged(asset_class, ONE_PERCENT, participation_cap=None)
-                batches = evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon, trial=trial)
-                parts += tables(name, data, batches)
-        written = warehouse.write_table("results.order_results", pa.concat_tables(parts))
-    return dg.MaterializeResult(metadata=table_metadata(written.columns, written.rows, RESULT_DESCRIPTIONS))
-
-
-@dg.asset(
-    key=["results", "capped_order_results"],
-    group_name="results",
-    deps=[model_key(name) for name in settings().models],
-    kinds={"mlflow", "duckdb"},
-    pool="duckdb",
-)
-def capped_order_results(
-    context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking
-) -> dg.MaterializeResult:
-    """Large test orders that no bar fills beyond a part of its volume: fixed quantity against VWAP."""
-    from lem_models.evaluation import evaluate
-    from lem_pipeline.contestants import charged, plain_contestants
-    from lem_pipeline.panel import read_panel
-    from lem_pipeline.report_tables import key_durations
-    from lem_pipeline.results import headline_results
-
-    chosen = settings().model
-    durations = key_durations(chosen.horizon)
-    parts: list[pa.Table] = []
-    with explained():
-        for name, asset_classes in settings().models.items():
-            data = read_panel(warehouse, asset_classes)
-            strategies = plain_contestants(tracking.load(name).unwrap_python_model().model, chosen.limits)
-            for asset_class, cap in product(asset_classes, PARTICIPATION_CAPS):
-                rows = data.rows("test", chosen.horizon, asset_class)
-                context.log.info(f"{name}: {len(rows):,} test windows, at most {cap:.0%} of any bar")
-                trial = charged(asset_class, LARGE_ORDER, cap)
-                batches = evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon, trial=trial)
-                parts += (
-                    table.append_column("order_size", pa.repeat(LARGE_ORDER, len(table))).append_column(
-                        "participation_cap", pa.repeat(cap, len(table))
-                    )
-                    for table in headline_results(name, data, batches, durations)
-                )
-        written = warehouse.write_table("results.capped_order_results", pa.concat_tables(parts))
-    return dg.MaterializeResult(metadata=table_metadata(written.columns, written.rows, RESULT_DESCRIPTIONS))
 
 
 @dg.multi_asset(

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from lem_models.config import LEMConfig, Recurrence
 from lem_pipeline.failures import explained
 from lem_pipeline.gates import GATES
 from lem_pipeline.settings import settings
@@ -29,12 +30,17 @@ def model_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["models", name.replace("-", "_")])
 
 
-def model_asset(name: str, asset_classes: Sequence[str]) -> dg.AssetsDefinition:
-    """The asset that trains and registers one model."""
+def model_asset(name: str, asset_classes: Sequence[str], recurrence: Recurrence | None = None) -> dg.AssetsDefinition:
+    """The asset that trains and registers one model, of the recurrence given or that of the settings."""
+    chosen = settings().model
+    shape = replace(chosen, recurrence=recurrence or chosen.recurrence)
 
     @dg.asset(
         key=model_key(name),
-        description=f"Large Execution Model `{name}`, trained on {' and '.join(asset_classes)} order windows.",
+        description=(
+            f"Large Execution Model `{name}` with {shape.recurrence.upper()}, trained on {' and '.join(asset_classes)} "
+            "order windows."
+        ),
         group_name="models",
         deps=[asset_key("windows.order_windows"), asset_key("features.bar_features")],
         kinds={"pytorch", "lightning", "mlflow"},
@@ -48,7 +54,7 @@ def model_asset(name: str, asset_classes: Sequence[str]) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: TrainConfig, warehouse: Warehouse, tracking: Tracking
     ) -> dg.MaterializeResult:
         with explained():
-            metadata, evidence = _train(context, config, name, asset_classes, warehouse, tracking)
+            metadata, evidence = _train(context, config.retrain, name, asset_classes, shape, warehouse, tracking)
         # A model that fails a gate is not registered, and its asset fails with the reason.
         passed = [
             dg.AssetCheckResult(passed=True, check_name=gate, metadata={"evidence": evidence[gate]}) for gate in GATES
@@ -60,9 +66,10 @@ def model_asset(name: str, asset_classes: Sequence[str]) -> dg.AssetsDefinition:
 
 def _train(
     context: dg.AssetExecutionContext,
-    config: TrainConfig,
+    retrain: bool,
     name: str,
     asset_classes: Sequence[str],
+    shape: LEMConfig,
     warehouse: Warehouse,
     tracking: Tracking,
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -73,9 +80,9 @@ def _train(
 
     chosen = settings()
     data = read_panel(warehouse, asset_classes)
-    model_config, training_config = replace(chosen.model, features=data.features), chosen.training
+    model_config, training_config = replace(shape, features=data.features), chosen.training
     mark = fingerprint(data.snapshot, model_config, training_config)
-    if (version := tracking.registered(name, mark)) and not config.retrain:
+    if (version := tracking.registered(name, mark)) and not retrain:
         context.log.info(f"{name}: version {version.version} was made from the same data, code and settings")
         evidence = {gate: version.tags[f"gate.{gate}"] for gate in GATES}
         return _metadata(name, version, tracking, {"trained_now": False}), evidence
@@ -131,5 +138,10 @@ def _metadata(name: str, version: Any, tracking: Tracking, facts: dict[str, Any]
 
 @dg.definitions
 def models() -> dg.Definitions:
-    """The models of the settings."""
-    return dg.Definitions(assets=[model_asset(name, classes) for name, classes in settings().models.items()])
+    """The models of the settings, and their rivals."""
+    chosen = settings()
+    own = [model_asset(name, classes) for name, classes in chosen.models.items()]
+    rivals = [
+        model_asset(name, chosen.models[rival.rival_of], rival.recurrence) for name, rival in chosen.rivals.items()
+    ]
+    return dg.Definitions(assets=[*own, *rivals])

@@ -1,0 +1,92 @@
+"""The way each model is made, tried fold by fold and seed by seed on the years before the hold-out."""
+
+from dataclasses import asdict, replace
+
+import dagster as dg
+import pyarrow as pa
+
+from lem_pipeline.defs.evaluation import INTERVAL_COLUMNS
+from lem_pipeline.defs.results import RESULT_COLUMNS
+from lem_pipeline.failures import explained
+from lem_pipeline.settings import settings
+from lem_pipeline.sql_assets import FOLLOW, asset_key, table_metadata
+from lem_pipeline.storage import Warehouse
+from lem_pipeline.tracking import Tracking
+
+FOLD_COLUMNS = RESULT_COLUMNS | {
+    "fold": "Which stretch before the hold-out is tested on, counted from 1",
+    "seed": "Of training; null for baselines",
+    "fit": "Fingerprint of data, code and settings",
+}
+
+EDGE_COLUMNS = {
+    "fold": "Which stretch before the hold-out was tested on, counted from 1; 0 for all of them together",
+    "seeds": "Trainings that the model's results are averaged over",
+    "lowest_seed_bps": "The mean with the least fortunate seed",
+    "highest_seed_bps": "The mean with the most fortunate one",
+}
+
+
+@dg.asset(
+    key=["results", "walk_forward_results"],
+    group_name="results",
+    deps=[asset_key("windows.walk_forward"), asset_key("features.bar_features")],
+    kinds={"pytorch", "mlflow", "duckdb"},
+    pool="gpu",
+)
+def walk_forward_results(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking
+) -> dg.MaterializeResult:
+    """Fixed-quantity orders of each fold, sliced by models that saw earlier bars alone; a run cut short goes on."""
+    from lem_pipeline.panel import on_fold, read_panel
+    from lem_pipeline.tracking import model_code_hash
+    from lem_pipeline.walk_forward import attempts, forget_others, keep, make_ready, play_all, workers_here
+
+    chosen, rules = settings(), settings().walk_forward
+    workers = rules.workers or workers_here()
+    fits: list[str] = []
+    with explained():
+        stored = make_ready(warehouse)
+        for name, asset_classes in chosen.models.items():
+            data = read_panel(warehouse, asset_classes)
+            config = replace(chosen.model, features=data.features)
+            wanted = {
+                attempt.fingerprint(data.snapshot, model_code_hash()): attempt
+                for attempt in attempts(name, config, chosen.training, rules.folds, rules.seeds)
+            }
+            fits += wanted
+            missing = [attempt for fit, attempt in wanted.items() if fit not in stored]
+            context.log.info(f"{name}: {len(wanted)} fits on earlier years, {len(missing)} of them to train")
+            folds = {fold: on_fold(data, warehouse, asset_classes, fold) for fold in {a.fold for a in missing}}
+            for outcome in play_all(missing, folds, workers):
+                attempt = outcome.attempt
+                fit = attempt.fingerprint(data.snapshot, model_code_hash())
+                parameters = {**attempt.config.to_dict(), **asdict(attempt.training), "snapshot": data.snapshot}
+                tags = {"fold": str(attempt.fold), "fingerprint": fit, "dagster.run_id": context.run.run_id}
+                tracking.note_fit(f"{name} walk-forward", tags, parameters, outcome.history)
+                keep(warehouse, fit, outcome)
+                best = min(outcome.history, key=lambda epoch: epoch["validation_loss"])
+                context.log.info(
+                    f"{name}: fold {attempt.fold}, seed {attempt.training.seed}, {len(outcome.history)} epochs, "
+                    f"validation loss {best['validation_loss']:+.4f}"
+                )
+        table = forget_others(warehouse, fits)
+    return dg.MaterializeResult(metadata={**table_metadata(table.columns, table.rows, FOLD_COLUMNS), "fits": len(fits)})
+
+
+@dg.asset(
+    key=["reports", "walk_forward"],
+    group_name="reports",
+    deps=[asset_key("reports.walk_forward_days")],
+    kinds={"duckdb"},
+    pool="duckdb",
+    automation_condition=FOLLOW,
+)
+def walk_forward(warehouse: Warehouse) -> dg.MaterializeResult:
+    """One row per model, baseline, kind of order and stretch before the hold-out: the edge, with its interval."""
+    from lem_pipeline.edges import walk_forward_edges
+
+    with explained():
+        edges = walk_forward_edges(warehouse.read("from reports.walk_forward_days").to_pandas())
+        table = warehouse.write_table("reports.walk_forward", pa.Table.from_pandas(edges, preserve_index=False))
+    return dg.MaterializeResult(metadata=table_metadata(table.columns, table.rows, INTERVAL_COLUMNS | EDGE_COLUMNS))

@@ -1,0 +1,104 @@
+"""The hold-out: the test orders of a registered model are played once, and every look at them is counted."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from lem_pipeline.storage import Warehouse, create_if_missing
+
+LOOKS = "results.holdout_looks"
+LOOKS_SCHEMA = pa.schema(
+    {
+        "results_table": pa.string(),
+        "model": pa.string(),
+        "versions": pa.string(),
+        "data_snapshot": pa.string(),
+        "code": pa.string(),
+        "run": pa.string(),
+        "looked_at": pa.timestamp("us", tz="UTC"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One evaluation of the hold-out.
+
+    Attributes:
+        results_table: Where the results are kept, ``schema.name``.
+        model: Registered model.
+        versions: Its version, and those of its rivals on the same orders.
+        data_snapshot: Hash of bars and windows.
+        code: Hash of the code that decides and keeps the accounts.
+    """
+
+    results_table: str
+    model: str
+    versions: str
+    data_snapshot: str
+    code: str
+
+
+def look_once(warehouse: Warehouse, look: Look, run: str, play: Callable[[], Iterator[pa.Table]]) -> bool:
+    """Play test orders and keep the results, unless this very look was taken before and its results are there.
+
+    Args:
+        warehouse: Keeps results and the ledger of looks.
+        look: What would be evaluated.
+        run: Dagster's name of the run, for the ledger.
+        play: Gives the results, a table per batch, with a column ``model``.
+
+    Returns:
+        Whether orders were played now.
+    """
+    if _is_kept(warehouse, look):
+        return False
+    warehouse.replace_streamed(look.results_table, play(), "model = $model", {"model": look.model})
+    row = asdict(look) | {"run": run, "looked_at": datetime.now(UTC)}
+    with warehouse.transaction() as connection:
+        create_if_missing(connection, LOOKS, LOOKS_SCHEMA)
+        connection.register("look", pa.Table.from_pylist([row], LOOKS_SCHEMA))
+        connection.execute(f"insert into {LOOKS} by name from look")
+    return True
+
+
+def forget_other_models(warehouse: Warehouse, table: str, models: list[str]) -> None:
+    """Delete the results of models that the settings no longer name."""
+    with warehouse.transaction() as connection:
+        connection.execute(f"delete from {table} where not list_contains($models, model)", {"models": models})
+
+
+def looks(warehouse: Warehouse, model: str, results_table: str) -> tuple[int, int]:
+    """How often the hold-out was looked at: with the latest versions, and with all versions of the model."""
+    if not warehouse.has_table(LOOKS):
+        return 0, 0
+    counts = warehouse.read(
+        f"""
+        select count(*) filter (where versions = latest), count(*)
+        from (
+            select versions, arg_max(versions, looked_at) over () as latest
+            from {LOOKS} where model = $model and results_table = $results_table
+        )
+        """,
+        {"model": model, "results_table": results_table},
+    )
+    latest, total = (column[0].as_py() for column in counts.columns)
+    return latest, total
+
+
+def _is_kept(warehouse: Warehouse, look: Look) -> bool:
+    if not (warehouse.has_table(LOOKS) and warehouse.has_table(look.results_table)):
+        return False
+    last = warehouse.read(
+        f"""
+        select versions, data_snapshot, code from {LOOKS}
+        where model = $model and results_table = $results_table
+            and exists (from {look.results_table} where model = $model)
+        order by looked_at desc limit 1
+        """,
+        {"model": look.model, "results_table": look.results_table},
+    ).to_pylist()
+    wanted = {"versions": look.versions, "data_snapshot": look.data_snapshot, "code": look.code}
+    return wanted in last
