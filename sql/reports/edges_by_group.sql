@@ -1,4 +1,4 @@
--- One row per model, minimum duration and group of order windows: what the model gains over stopping without forecasts, by symbol, year, session, volatility and liquidity.
+-- One row per model, minimum duration and group of order windows: what the model gains over stopping without forecasts, by symbol, year, session, volatility and liquidity, and apart for symbols that no model was trained on.
 
 with orders as (
     select *
@@ -26,15 +26,28 @@ features as (
     from features.bar_features
 ),
 
+unseen as (
+    select
+        asset_class,
+        symbol,
+        bar_start,
+        is_unseen_symbol,
+        bool_or(is_unseen_symbol) over (partition by asset_class) as any_unseen
+    from windows.order_windows
+    where split = 'test'
+),
+
 traits as (
     select
         order_windows.*,
+        if(any_unseen, if(is_unseen_symbol, 'unseen in training', 'seen in training'), null) as symbols,
         -- A day is a UTC day whatever the session's time zone.
         bar_start at time zone 'UTC' as starts_at,
         ntile(3) over (partition by model, minimum_duration order by volatility_bps) as volatility_third,
         ntile(3) over (partition by model, minimum_duration order by expected_notional) as notional_third
     from order_windows
     left join features using (asset_class, symbol, bar_start)
+    left join unseen using (asset_class, symbol, bar_start)
 ),
 
 grouped as (
@@ -45,6 +58,7 @@ grouped as (
         starts_at::date as trading_day,
         edge_bps,
         unnest([
+            {'trait': 'symbols', 'value': symbols},
             {'trait': 'symbol', 'value': symbol},
             {'trait': 'year', 'value': year(starts_at)::varchar},
             {'trait': 'volatility', 'value': ['1 calm', '2 usual', '3 wild'][volatility_third]},
@@ -71,6 +85,8 @@ means as (
         count(distinct trading_day) as days,
         avg(edge_bps) as mean_edge_bps
     from grouped
+    -- Where every symbol was trained on, there is nothing to tell apart.
+    where value is not null
     group by all
 ),
 
@@ -102,7 +118,7 @@ select
     model, -- registered model the orders were run for
     asset_class, -- family of instruments: crypto or dow
     minimum_duration, -- first bar in which the order may be complete
-    trait, -- what the order windows are grouped by: symbol, year, session, volatility or liquidity known at the start
+    trait, -- what the order windows are grouped by: symbol, year, session, volatility or liquidity known at the start, symbols seen or unseen in training
     value, -- the group
     order_windows, -- order windows in the group, each bought and sold
     mean_edge_bps, -- side-averaged gain over stopping without forecasts, paired; positive is good
