@@ -12,6 +12,7 @@ from lem_pipeline import figures, report_tables
 from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY
 from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
 from lem_pipeline.report_tables import Cell, Row
+from lem_pipeline.walk_forward_tables import walk_forward_table
 from lem_pipeline.yardsticks import Published, published_for
 
 PLOTLY_SETTINGS = {"displayModeBar": False, "responsive": True}
@@ -111,6 +112,7 @@ class Results:
         groups: Rows of `reports.edges_by_group`.
         capped: Rows of `reports.capped_orders`.
         completions: Number of ``orders`` by model, strategy, minimum_duration and completion_bar.
+        walk_forward: Rows of `reports.walk_forward`.
     """
 
     scenarios: pd.DataFrame
@@ -121,6 +123,7 @@ class Results:
     groups: pd.DataFrame
     capped: pd.DataFrame
     completions: pd.DataFrame
+    walk_forward: pd.DataFrame
 
     def of(self, model: str) -> "Results":
         """Those of one model."""
@@ -160,6 +163,7 @@ class ModelSection:
     edge_table: pd.DataFrame
     improvement_table: pd.DataFrame
     scenario_tables: dict[str, pd.DataFrame]
+    walk_forward_tables: dict[str, pd.DataFrame]
     figures: dict[str, Markup]
 
 
@@ -189,6 +193,9 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         scenario_tables={
             strategy: report_tables.scenario_table(scenarios[scenarios["strategy"] == strategy])
             for strategy in report_tables.strategies(scenarios)
+        },
+        walk_forward_tables={
+            benchmark: walk_forward_table(results.walk_forward, benchmark) for benchmark in ("VWAP", "TWAP")
         },
         figures={name: _embed(figure, f"{name}-{number}") for name, figure in drawn.items()},
     )

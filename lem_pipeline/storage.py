@@ -162,7 +162,9 @@ class Warehouse(dg.ConfigurableResource):
 
         parts = iter(parts)
         first = next(parts)
-        with TemporaryDirectory(dir=Path(self.path).parent) as folder:
+        place = Path(self.path).parent
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=place) as folder:
             waiting = Path(folder) / "rows.parquet"
             with pq.ParquetWriter(waiting, first.schema, compression="zstd") as writer:
                 for part in chain([first], parts):

@@ -89,6 +89,7 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
         asset_key("reports.cost_curves"),
         asset_key("reports.capped_orders"),
         asset_key("reports.edges_by_group"),
+        asset_key("reports.walk_forward"),
         asset_key("quality.dow_coverage"),
     ],
     kinds={"html"},
@@ -109,6 +110,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         "cost_curves": "from reports.cost_curves order by all",
         "groups": "from reports.edges_by_group order by all",
         "capped": "from reports.capped_orders order by all",
+        "walk_forward": "from reports.walk_forward order by all",
         "completions": (SQL / "queries/completions.sql").read_text(),
     }
     with explained():

@@ -31,6 +31,7 @@ instruments = ["AAPL", "IBM"]
 start = "2018-01-01"
 end = "2021-01-01"
 bars = {{ source = "simulated", origin = "2018-01-01" }}
+unseen = ["IBM"]
 
 [model]
 lookback = 8
@@ -44,6 +45,15 @@ batch_size = 16
 batches_per_epoch = 2
 max_epochs = 2
 validation_orders = 16
+
+[rivals.lem-crypto-gru]
+rival_of = "lem-crypto"
+recurrence = "gru"
+
+[walk_forward]
+folds = 1
+seeds = 2
+workers = 1
 """
 
 
@@ -96,12 +106,36 @@ def test_every_strategy_meets_the_same_orders(first_run: subprocess.CompletedPro
         from results.order_results group by all order by all
         """,
     )
-    for model in ("lem-crypto", "lem-dow"):
+    assert "LEM with GRU" in {row[1] for row in counts if row[0] == "lem-crypto"}
+    for model, strategies in (("lem-crypto", 10), ("lem-dow", 9)):
         of_model = [row[2:] for row in counts if row[0] == model]
-        assert len(of_model) == 9 and len(set(of_model)) == 1
+        assert len(of_model) == strategies and len(set(of_model)) == 1
         orders, windows, least, most = of_model[0]
         assert orders == windows * 8 * 12 > 0
         assert least == most == 1.0
+
+
+def test_an_unseen_symbol_is_tested_on_and_trains_nothing(
+    first_run: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    assert table(home, "select distinct split from windows.order_windows where symbol = 'IBM'") == [("test",)]
+    assert table(home, "select count(*) > 0 from results.order_results where symbol = 'IBM'") == [(True,)]
+    groups = table(home, "select distinct value from reports.edges_by_group where trait = 'symbols' order by all")
+    assert groups == [("seen in training",), ("unseen in training",)]
+
+
+def test_each_model_is_tried_on_earlier_years_with_every_seed(
+    first_run: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    tried = table(home, "select distinct model, fold, seed from results.walk_forward_results where seed is not null")
+    assert sorted(tried) == [(model, 1, seed) for model in ("lem-crypto", "lem-dow") for seed in (0, 1)]
+    assert table(home, "select count(*) > 0 from reports.walk_forward where fold = 0") == [(True,)]
+    store = f"sqlite:///{home / 'mlflow.db'}"
+    client = mlflow.MlflowClient(store, store)
+    experiment = client.get_experiment_by_name("lem-crypto walk-forward")
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.params["seed"] for run in runs) == ["0", "1"]
+    assert all(len(client.get_metric_history(run.info.run_id, "validation_loss")) == 2 for run in runs)
 
 
 def test_no_two_test_windows_of_a_symbol_share_a_bar(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
@@ -180,6 +214,10 @@ def test_a_second_run_loses_and_doubles_nothing(first_run: subprocess.CompletedP
     assert done.returncode == 0, done.stdout + done.stderr
     assert {name: sorted(table(home, f"from {name}"), key=str) for name in tables} == before
     assert "version 1 was made from the same data, code and settings" in done.stdout
+    assert "has met these test orders before; its results are kept" in done.stdout
+    assert "2 fits on earlier years, 0 of them to train" in done.stdout
+    looks = "select results_table, model, count(*) from results.holdout_looks group by all order by all"
+    assert [count for *_, count in table(home, looks)] == [1, 1, 1, 1]
     assert " bars since " in first_run.stdout
     assert " bars since " not in done.stdout  # what has settled is not fetched again
 

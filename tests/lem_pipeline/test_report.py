@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lem_pipeline import report, report_tables
-from lem_pipeline.edges import best_strategies, cost_curves, edge_intervals, improvement_intervals
+from lem_pipeline.edges import best_strategies, cost_curves, edge_intervals, improvement_intervals, walk_forward_edges
 from lem_pipeline.yardsticks import PUBLISHED
 
 REPORTS = Path(__file__).parents[2] / "sql" / "reports"
@@ -60,6 +61,11 @@ def results(orders: pd.DataFrame) -> report.Results:
             "create table features.bar_features as "
             "select distinct asset_class, symbol, bar_start, 5.0 as expected_volume, 2.0 as close from orders"
         )
+        connection.execute("create schema windows")
+        connection.execute(
+            "create table windows.order_windows as "
+            "select *, false as is_unseen_symbol, 'test' as split from features.bar_features"
+        )
         for table, rows in (("order_results", orders), ("capped_order_results", capped)):
             connection.register("rows", rows)
             connection.execute(f"create table results.{table} as from rows")
@@ -71,7 +77,9 @@ def results(orders: pd.DataFrame) -> report.Results:
         }
         frames = {name: connection.execute(sql).df() for name, sql in queries.items()}
         daily = connection.execute((REPORTS / "daily_improvements.sql").read_text()).df()
+    seeds = pd.Series(np.where(daily["strategy"] == "LEM", 0.0, np.nan), daily.index)
     return report.Results(
+        walk_forward=walk_forward_edges(daily.assign(fold=1, seed=seeds)),
         improvements=improvement_intervals(daily),
         edges=edge_intervals(daily),
         best=best_strategies(daily),
@@ -273,3 +281,10 @@ def test_another_horizon_has_its_own_rows_and_borrows_no_published_figures():
     table = headline(frames)
     assert list(table["minimum duration"]) == ["4", "6", "7", "8 (fixed)"]
     assert "No published figures exist for this asset class and horizon." in " ".join(page(frames).split())
+
+
+def test_earlier_years_stand_on_the_page_where_a_model_was_tried_on_them():
+    frames = results(order_results(1.0))
+    assert "On earlier years, with other seeds" in page(frames)
+    none = replace(frames, walk_forward=frames.walk_forward.iloc[:0])
+    assert "On earlier years, with other seeds" not in page(none)

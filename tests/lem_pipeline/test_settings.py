@@ -98,6 +98,23 @@ def test_an_unknown_profile_is_told_which_there_are(monkeypatch, name):
         ("LEM_CRYPTO__BARS__SOURCE", "bloomberg", ["crypto.bars", "bloomberg", "'simulated'", "'archive'"]),
         ("LEM_DOW__INSTRUMENTS", '"AAPL"', ["dow.instruments", "valid list"]),
         ("LEM_DOW__INSTRUMENTS", "[]", ["dow.instruments", "at least 1 item"]),
+        ("LEM_DOW__UNSEEN", '["XYZ"]', ["dow", "unseen names XYZ, which is not among the instruments"]),
+        (
+            "LEM_CRYPTO__UNSEEN",
+            '["BTC/USDT", "ETH/USDT", "BNB/USDT", "XRP/USDT"]',
+            ["crypto", "every instrument is unseen"],
+        ),
+        ("LEM_WALK_FORWARD__FOLDS", "-1", ["walk_forward.folds", "greater than or equal to 0"]),
+        (
+            "LEM_RIVALS",
+            '{"a": {"rival_of": "lem-gold", "recurrence": "gru"}}',
+            ["rival a is one of lem-gold; the models are lem-crypto, lem-dow"],
+        ),
+        (
+            "LEM_RIVALS",
+            '{"lem-dow": {"rival_of": "lem-dow", "recurrence": "gru"}}',
+            ["lem-dow is a model and a rival; give one of them another name"],
+        ),
         ("LEM_DOW__START", "1999-12-31", ["dow: ", "bars are kept from 2000-01-01 on"]),
         ("LEM_MODELS", '{"lem": ["forex"]}', ["models.lem", "'crypto' or 'dow'"]),
         ("LEM_MODEL__HORIZON", "soon", ["model.horizon", "valid integer"]),

@@ -112,6 +112,37 @@ def test_columns_are_matched_by_name_and_not_by_place(warehouse):
     assert stored(warehouse) == [(1, 1.0), (2, 1.0)]
 
 
+def test_rows_that_stream_in_replace_those_that_match_in_one_step(warehouse):
+    def parts(value):
+        for number in range(3):
+            yield notes([number, number], value)
+
+    for value in (1.0, 2.0):
+        done = warehouse.replace_streamed(NOTES, parts(value), "value < 10", {})
+        assert (done.inserted, done.rows) == (6, 6)
+    kept = warehouse.replace_streamed(NOTES, parts(11.0), "value > 10", {})
+    assert (kept.inserted, kept.rows) == (6, 12)
+    assert set(warehouse.read(f"from {NOTES}")["value"].to_pylist()) == {2.0, 11.0}
+    assert {path.suffix for path in Path(warehouse.path).parent.iterdir()} <= {".duckdb", ".lock"}
+
+
+def test_a_stream_of_other_columns_takes_the_place_of_the_table(warehouse):
+    warehouse.replace_streamed(NOTES, iter([notes([1])]), "true", {})
+    done = warehouse.replace_streamed(NOTES, iter([pa.table({"other": [1, 2]})]), "false", {})
+    assert done.rows == 2 and [name for name, _ in done.columns] == ["other"]
+
+
+def test_a_stream_that_breaks_leaves_the_table_as_it_was(warehouse):
+    def broken():
+        yield notes([2])
+        raise RuntimeError("the power went")
+
+    warehouse.replace_streamed(NOTES, iter([notes([1])]), "true", {})
+    with pytest.raises(RuntimeError):
+        warehouse.replace_streamed(NOTES, broken(), "true", {})
+    assert len(warehouse.read(f"from {NOTES}")) == 1
+
+
 def test_a_failing_insert_leaves_the_table_as_it_was(warehouse):
     replace(warehouse, notes([1, 2, 3]), "true", {})
     before = stored(warehouse)

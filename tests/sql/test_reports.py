@@ -45,6 +45,11 @@ def report(name: str, orders: pd.DataFrame, time_zone: str = "UTC") -> pd.DataFr
         connection.execute("create schema results")
         connection.execute("create schema features")
         connection.execute("create table features.bar_features as from features")
+        connection.execute("create schema windows")
+        connection.execute(
+            "create table windows.order_windows as "
+            "select asset_class, symbol, bar_start, symbol = 'B' as is_unseen_symbol, 'test' as split from features"
+        )
         for table in ("order_results", "capped_order_results"):
             connection.execute(f"create table results.{table} as select * from orders")
         return connection.execute((REPORTS / f"{name}.sql").read_text()).df()
@@ -202,6 +207,7 @@ def test_capped_orders_are_averaged_over_sides_and_windows_and_clustered_by_day(
 
 TRAITS = {
     "symbol": {"A", "B"},
+    "symbols": {"seen in training", "unseen in training"},
     "year": {"2024"},
     "session": {"Asia, 00 to 07 UTC", "Europe, 07 to 13 UTC"},
     "volatility": {"1 calm", "2 usual", "3 wild"},
@@ -229,6 +235,8 @@ def test_edges_by_group_are_paired_side_averaged_and_add_up_to_all_windows(order
             assert row["mean_edge_bps"] == pytest.approx(group["edge"].mean())
             error = clustered_standard_error(group["edge"], group["bar_start"])
             assert row["standard_error_bps"] == pytest.approx(error)
+        unseen = found.loc[(duration, "symbols", "unseen in training")]
+        assert unseen["mean_edge_bps"] == found.loc[(duration, "symbol", "B"), "mean_edge_bps"]
 
 
 @pytest.mark.parametrize("name", ["slippage_by_scenario", "daily_improvements", "edges_by_group", "capped_orders"])
