@@ -5,7 +5,7 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -91,6 +91,37 @@ def replay(
         _fail(str(error))
 
 
+@app.command()
+def compare(
+    one: Annotated[str, typer.Argument(help="lem-crypto@challenger, lem-crypto/3, or a name, meaning its challenger")],
+    other: Annotated[str, typer.Argument(help="what it is judged by, named likewise")],
+    profile: Profile = "demo",
+    split: Annotated[Literal["test", "validation"], typer.Option(help="whose orders both play")] = "test",
+    html: Annotated[Path | None, typer.Option(help="where to write the page; else into the profile's reports")] = None,
+) -> None:
+    """Play two registered versions on the same orders, and say which is better.
+
+    Example: lem compare lem-crypto@challenger lem-crypto/3 --split validation
+    """
+    _prepare(profile)
+    from rich.console import Console
+
+    from lem_pipeline.compare import compare_versions
+    from lem_pipeline.compare_page import comparison_page, on_screen
+    from lem_pipeline.errors import LemError
+    from lem_pipeline.settings import settings
+
+    try:
+        found = compare_versions(one, other, split)
+    except LemError as error:
+        _fail(str(error))
+    Console().print(on_screen(found))
+    page = html or settings().reports / found.file_name
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(comparison_page(found), encoding="utf-8")
+    typer.echo(f"\nreport      {page.resolve()}")
+
+
 def _prepare(profile: str) -> None:
     os.environ["LEM_PROFILE"] = profile
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -104,7 +135,7 @@ def _prepare(profile: str) -> None:
         _fail(str(error))
 
 
-def _fail(reason: str) -> None:
+def _fail(reason: str) -> NoReturn:
     typer.secho(f"\nFAILED  {reason}", fg="red", err=True)
     raise typer.Exit(1)
 

@@ -13,6 +13,7 @@ TWAP_STRATEGY = "TWAP"
 STOPPING_STRATEGY = "no-forecast stopping"
 SHUFFLED = "LEM, features shuffled"
 ORACLE = "oracle (sees the future)"
+ALL_KINDS = "all kinds"
 KIND = ["benchmark", "target", "minimum_duration"]
 
 PAID_AGAINST = (TWAP_STRATEGY, STOPPING_STRATEGY)
@@ -120,6 +121,30 @@ def _paired(rows: pd.DataFrame) -> pd.DataFrame:
     matrix = _matrix(rows, "improvement_bps")
     baselines = [name for name in matrix.columns.unique("strategy") if name != MODEL_STRATEGY]
     return pd.concat({name: matrix[MODEL_STRATEGY] - matrix[name] for name in baselines}, axis=1, names=["baseline"])
+
+
+def difference_intervals(daily: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """What one strategy gains over another on the same orders, by kind of order, and averaged over the kinds.
+
+    Args:
+        daily: Rows of `reports.daily_improvements`, of both strategies.
+        one: Name of the one.
+        other: Name of the other.
+
+    Returns:
+        Columns asset_class, benchmark, target, minimum_duration, order_windows, days and, in bps and in σ, mean, low,
+        high and minimum_detectable difference. The average over kinds is the row of benchmark ``ALL_KINDS``.
+    """
+    found = []
+    for asset_class, rows in daily.groupby("asset_class"):
+        parts = []
+        for unit in ("bps", "sigma"):
+            matrix = _matrix(rows, f"improvement_{unit}")
+            paired = matrix[one] - matrix[other]
+            paired[ALL_KINDS, "", 0] = paired.mean(axis=1)
+            parts.append(_described(paired, str(asset_class), unit))
+        found.append(parts[0].join(parts[1]).assign(asset_class=asset_class, **_size(rows)).reset_index())
+    return pd.concat(found, ignore_index=True)
 
 
 def _corrected(paired: pd.DataFrame, asset_class: str) -> NDArray[np.bool_]:

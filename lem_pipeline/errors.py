@@ -55,3 +55,11 @@ class LookAheadError(LemError):
 
 class NoOrderWindowsError(LemError):
     """The data hold no run of bars as long as lookback and horizon ask for."""
+
+
+class UnknownVersionError(LemError):
+    """The registry has no such model, version or alias, or cannot load it."""
+
+
+class ComparisonError(LemError):
+    """Two versions that were not made for the same orders."""

@@ -15,6 +15,7 @@ from lem_pipeline.sql_assets import SQL
 from lem_pipeline.storage import Warehouse, content_hash
 
 KEYS = ("asset_class", "symbol", "bar_start", "bar_number", "split")
+PANEL = SQL / "queries/panel.sql"
 MARKET = ("price", "close", "volume", "volatility", "expected_volume")
 
 
@@ -67,7 +68,11 @@ def on_fold(data: OrderPanel, warehouse: Warehouse, asset_classes: Sequence[str]
 
 def read_panel(warehouse: Warehouse, asset_classes: Sequence[str]) -> OrderPanel:
     """Read all bars of the asset classes, stacked symbol by symbol."""
-    table = warehouse.read((SQL / "queries/panel.sql").read_text(), {"asset_classes": list(asset_classes)})
+    return panel_of(warehouse.read(PANEL.read_text(), {"asset_classes": list(asset_classes)}))
+
+
+def panel_of(table: pa.Table) -> OrderPanel:
+    """The panel of rows of ``PANEL``."""
     features = tuple(name for name in table.column_names if name not in KEYS + MARKET)
     matrix = np.empty((len(table), len(features)), dtype=np.float32)
     for column, name in enumerate(features):

@@ -4,6 +4,7 @@ import dagster as dg
 
 from lem_pipeline.causality import look_ahead
 from lem_pipeline.failures import explained
+from lem_pipeline.round_trip import windows_of_other_dates
 from lem_pipeline.settings import settings
 from lem_pipeline.sql_assets import (
     DAILY,
@@ -18,7 +19,7 @@ from lem_pipeline.sql_assets import (
 )
 from lem_pipeline.storage import Warehouse
 
-FEATURES = SqlFile(SQL / "features/bar_features.sql")
+FEATURES, WINDOWS = SqlFile(SQL / "features/bar_features.sql"), SqlFile(SQL / "windows/order_windows.sql")
 
 
 def parameters() -> dict[str, object]:
@@ -42,6 +43,17 @@ def features_are_causal(warehouse: Warehouse) -> dg.AssetCheckResult:
     """Nothing known before a bar moves when that bar and all later ones are overwritten."""
     with explained():
         offending = look_ahead(warehouse, FEATURES, parameters())
+    return check_result(len(offending), offending[:10])
+
+
+@dg.asset_check(asset=["windows", "order_windows"], blocking=True)
+def windows_are_those_of_their_dates(warehouse: Warehouse) -> dg.AssetCheckResult:
+    """With recent bars deleted at random, orders meet the bars of their dates, and features tell their hour and day.
+
+    A check of the windows and no gate of a model: no model is trained on windows that fail it.
+    """
+    with explained():
+        offending = windows_of_other_dates(warehouse, FEATURES, WINDOWS, parameters())
     return check_result(len(offending), offending[:10])
 
 
@@ -70,5 +82,9 @@ def tables() -> dg.Definitions:
     freshness = DAILY if settings().live else None
     return dg.Definitions(
         assets=[readers_copy, *(sql_asset(file, bound, freshness) for schema in schemas for file in sql_files(schema))],
-        asset_checks=[features_are_causal, *(sql_check(file, bound) for file in sql_files("checks"))],
+        asset_checks=[
+            features_are_causal,
+            windows_are_those_of_their_dates,
+            *(sql_check(file, bound) for file in sql_files("checks")),
+        ],
     )

@@ -74,7 +74,7 @@ def _train(
     tracking: Tracking,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     from lem_models.training import fit
-    from lem_pipeline.gates import pass_gates
+    from lem_pipeline.gates import evidence_of, pass_gates
     from lem_pipeline.panel import read_panel
     from lem_pipeline.tracking import code_version, fingerprint
 
@@ -82,10 +82,10 @@ def _train(
     data = read_panel(warehouse, asset_classes)
     model_config, training_config = replace(shape, features=data.features), chosen.training
     mark = fingerprint(data.snapshot, model_config, training_config)
-    if (version := tracking.registered(name, mark)) and not retrain:
+    version = tracking.registered(name, mark)
+    if version and (passed := evidence_of(version.tags)) and not retrain:
         context.log.info(f"{name}: version {version.version} was made from the same data, code and settings")
-        evidence = {gate: version.tags[f"gate.{gate}"] for gate in GATES}
-        return _metadata(name, version, tracking, {"trained_now": False}), evidence
+        return _metadata(name, version, tracking, {"trained_now": False}), passed
 
     train, validation = data.rows("train"), data.rows("validation")
     context.log.info(f"{name}: {len(train):,} training and {len(validation):,} validation windows")
@@ -113,7 +113,7 @@ def _train(
             )
 
         fitted = fit(data.panel, train, validation, model_config, training_config, Path(checkpoints), report)
-        evidence = pass_gates(fitted.model, data, model_config.lookback, model_config.horizon)
+        evidence = pass_gates(fitted.model, data, model_config.lookback, model_config.limits)
         tags |= {f"gate.{gate}": found for gate, found in evidence.items()}
         example = data.panel.orders(data.rows("test")[:4], model_config.lookback, model_config.horizon)
         version = tracking.register(name, fitted.model, example, tags)

@@ -1,0 +1,124 @@
+"""Registered versions by name: found in the registry, loaded, and told what is wrong where that fails."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lem_pipeline.errors import UnknownVersionError
+from lem_pipeline.tracking import ALIAS, Tracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from torch import Tensor
+
+    from lem_models.baselines import Strategy
+    from lem_models.config import LEMConfig
+    from lem_models.orders import OrderBatch
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version, loaded.
+
+    Attributes:
+        model: Name of the registered model.
+        number: Of the version.
+        config: What the model was made for.
+        parameters: Of the run that trained it.
+        tags: Of the version: data, code, gates.
+        served: What the registry gives back, as a strategy.
+    """
+
+    model: str
+    number: str
+    config: "LEMConfig"
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+    served: "Strategy"
+
+    @property
+    def name(self) -> str:
+        """``lem-crypto/3``."""
+        return f"{self.model}/{self.number}"
+
+
+def load_version(tracking: Tracking, reference: str) -> Version:
+    """Load a version as any other program would.
+
+    Args:
+        tracking: The store.
+        reference: ``lem-crypto@challenger``, ``lem-crypto/3``, or a bare name, which means its challenger.
+
+    Raises:
+        UnknownVersionError: The registry does not know it, or cannot load it.
+    """
+    import mlflow
+
+    from lem_pipeline.serving import Registered
+
+    if not Path(tracking.home, "mlflow.db").is_file():
+        raise UnknownVersionError(f"there is no registry in {tracking.home}; run the main job of the profile first")
+    client = tracking.client()
+    version = _find(client, reference)
+    name = f"{version.name}/{version.version}"
+    try:
+        served = mlflow.pyfunc.load_model(f"models:/{name}")
+        config = served.unwrap_python_model().model.config
+    except Exception as error:  # whatever its files or its code stumble over
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UnknownVersionError(f"{name} does not load: {reason}") from error
+    parameters = client.get_run(version.run_id).data.params if version.run_id else {}
+    return Version(version.name, str(version.version), config, parameters, version.tags, Registered(served, name))
+
+
+def _find(client: "MlflowClient", reference: str) -> "ModelVersion":
+    from mlflow.exceptions import MlflowException
+
+    model, at, alias = reference.partition("@")
+    model, slash, number = model.partition("/")
+    known = {found.name: found for found in client.search_registered_models()}
+    if model not in known:
+        raise UnknownVersionError(f"there is no model {model!r}; the registry has {', '.join(known) or 'none'}")
+    if (at and slash) or (slash and not number.isdigit()):
+        raise UnknownVersionError(f"{reference!r} names no version; write {model}/3, or {model}@{ALIAS}")
+    try:
+        if slash:
+            return client.get_model_version(model, number)
+        return client.get_model_version_by_alias(model, alias or ALIAS)
+    except MlflowException as error:
+        numbers = sorted(int(v.version) for v in client.search_model_versions(f"name = '{model}'"))
+        aliases = ", ".join(known[model].aliases) or "none"
+        wanted = f"version {number}" if slash else f"alias {alias or ALIAS}"
+        raise UnknownVersionError(
+            f"{model} has no {wanted}; its versions are {', '.join(map(str, numbers))}, its aliases {aliases}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class OnPanel:
+    """A version on orders of a panel, whose feature columns it picks by name.
+
+    Attributes:
+        version: What decides.
+        columns: Feature columns of the panel.
+    """
+
+    version: Version
+    columns: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """That of the version."""
+        return self.version.name
+
+    @property
+    def missing(self) -> list[str]:
+        """Features that the version was trained on and the panel does not have."""
+        return [feature for feature in self.version.config.features if feature not in self.columns]
+
+    def schedule(self, orders: "OrderBatch") -> "Tensor":
+        """Fractions of the parent order per bar; (B, S, M, H)."""
+        picked = [self.columns.index(feature) for feature in self.version.config.features]
+        return self.version.served.schedule(replace(orders, features=orders.features[..., picked]))
