@@ -20,7 +20,8 @@ def provenance(
         run: Dagster's name of the run.
     """
     rows = [(f"{name} bars", source) for name, source in sources.items()]
-    rows.append(("Dow universe", dow_universe(chosen, warehouse)))
+    if chosen.dow:
+        rows.append(("Dow universe", dow_universe(chosen, warehouse)))
     client = tracking.client()
     for name in chosen.models:
         version = client.get_model_version_by_alias(name, ALIAS)

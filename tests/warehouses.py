@@ -26,6 +26,9 @@ PARAMETERS: dict[str, Any] = {
     "train": 0.7,
     "validation": 0.15,
     "dow_members_only": True,
+    "crypto_source_bar_minutes": 60,
+    "crypto_bar_minutes": 60,
+    "typically_priced": [],
 }
 TABLES = ("staging", "bars", "quality", "features", "windows")  # schemas in the order they are built
 FEATURES = SqlFile(SQL / "features/bar_features.sql")

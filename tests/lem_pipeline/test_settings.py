@@ -10,6 +10,10 @@ from lem_models.orders import Limits
 from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.settings import PROFILES, ArchiveSource, Settings, settings
 
+PACKAGED = (
+    "archive, archive-15m, archive-240m, archive-5m, archive-90m, archive-perpetual, archive-typical, archive-vwap, "
+    "demo, live"
+)
 OWN = """
 profile = "mine"
 home = "elsewhere"
@@ -59,8 +63,8 @@ def test_each_packaged_profile_loads(monkeypatch, name):
     assert profile.profile == name
     assert profile.home == Path("var") / name
     assert profile.warehouse == Path("var") / name / "warehouse.duckdb"
-    assert {asset_class for classes in profile.models.values() for asset_class in classes} == {"crypto", "dow"}
-    assert profile.market("dow") is profile.dow
+    assert {asset_class for classes in profile.models.values() for asset_class in classes} == set(profile.markets)
+    assert profile.markets.get("dow") is profile.dow and profile.markets.get("crypto") is profile.crypto
     Limits(horizon=profile.model.horizon, floor=profile.model.floor, cap=profile.model.cap)
 
 
@@ -85,7 +89,7 @@ def test_settings_are_read_once():
 @pytest.mark.parametrize("name", ["nonsense", "", "."])
 def test_an_unknown_profile_is_told_which_there_are(monkeypatch, name):
     assert complaint(monkeypatch, LEM_PROFILE=name) == (
-        f"LEM_PROFILE is {name!r}; it must be one of archive, demo, live, or the path of a TOML file"
+        f"LEM_PROFILE is {name!r}; it must be one of {PACKAGED}, or the path of a TOML file"
     )
 
 

@@ -264,10 +264,10 @@ def test_a_live_market_must_have_bars_of_the_present(tmp_path):
     bars = bars_at(pd.date_range(end=now - timedelta(hours=2), periods=400, freq="h"), "BTC/USDT")
     check = (Path(__file__).parents[2] / "sql/checks/bars/market_bars/live_series_reach_the_present.sql").read_text()
     warehouse = build(tmp_path, crypto=bars, schemas=CHECKED)
-    assert read(warehouse, check, live=["crypto"]).empty
+    assert read(warehouse, check, live=["crypto"], crypto_bar_minutes=60).empty
     execute(warehouse, "delete from bars.market_bars where bar_start > now() - interval 40 hours")
-    assert len(read(warehouse, check, live=["crypto"])) == 1
-    assert read(warehouse, check, live=["dow"]).empty
+    assert len(read(warehouse, check, live=["crypto"], crypto_bar_minutes=60)) == 1
+    assert read(warehouse, check, live=["dow"], crypto_bar_minutes=60).empty
 
 
 def test_coverage_of_the_index_counts_its_members_of_the_day(tmp_path):
