@@ -79,9 +79,10 @@ select
     bar_start + to_minutes($crypto_bar_minutes) as bar_end, -- End of the bar, UTC
     bar_number, -- Bars since 1970; consecutive bars differ by one; null where the bar is off its clock
     -- The week in as many parts as it holds whole bars, so that one at least begins in each; Monday's first is a day's worth.
-    (1440 * (extract('isodow' from bar_start) - 1) + 60 * extract('hour' from bar_start) + extract('minute' from bar_start))
-    * (10080 // $crypto_bar_minutes) // 10080 + 1440 // $crypto_bar_minutes
-        as season, -- Place in the week: the hour where bars last one
+    (
+        (1440 * (extract('isodow' from bar_start) - 1) + 60 * extract('hour' from bar_start) + extract('minute' from bar_start))
+        * (10080 // $crypto_bar_minutes) // 10080 + 1440 // $crypto_bar_minutes
+    )::integer as season, -- Place in the week: the hour where bars last one
     open, -- First price
     high, -- Highest price
     low, -- Lowest price
