@@ -67,7 +67,7 @@ def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
     for event in events:
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            if not check.passed:
+            if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR:
                 claim = check.check_name.replace("_", " ")
                 yield f"{check.asset_key.to_user_string()}: it is not true that {claim}: {check.description}"
     for event in events:
