@@ -101,7 +101,7 @@ def test_a_description_is_the_comment_behind_its_column(file):
 
 
 def test_a_parameter_is_bound_only_where_it_is_used(tmp_path):
-    assert FEATURES.bind(PARAMETERS) == {"horizon": PARAMETERS["horizon"]}
+    assert FEATURES.bind(PARAMETERS) == {name: PARAMETERS[name] for name in ("horizon", "crypto_bar_minutes")}
     assert set(WINDOWS.bind(PARAMETERS)) == {"lookback", "horizon", "train", "validation", "dow_members_only"}
     assert TABLE_FILES["staging.crypto_bars"].bind(PARAMETERS) == {}
     file = sql_file(tmp_path, "-- One row.\nselect $lookback + $lookback as twice, '$horizon' as text -- $train")
