@@ -3,9 +3,10 @@ PYTHON  ?= python3
 PROFILE ?= demo
 PORT    ?= 8900
 LEM     := .venv/bin/lem
+STUDIES := $(patsubst lem_pipeline/profiles/%.toml,%,$(wildcard lem_pipeline/profiles/archive-*.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo archive live replay ui mlflow test lint bench optimum clean
+.PHONY: help demo archive report $(STUDIES) live replay ui mlflow test lint bench optimum clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -19,12 +20,17 @@ demo: .venv/installed ## the main job on the embedded simulated market: bars, fe
 	$(LEM) run --profile demo
 
 ifdef ARCHIVE
-archive replay: export LEM_CRYPTO__BARS__PATH ?= $(ARCHIVE)/crypto-binance-spot-1h/bars.parquet
-archive replay: export LEM_DOW__BARS__PATH ?= $(ARCHIVE)/dow30-daily/bars.parquet
+archive $(STUDIES) report replay: export LEM_ARCHIVE ?= $(ARCHIVE)
 replay: PROFILE = archive
 endif
 
 archive: .venv/installed ## the main job on your own bars: make archive ARCHIVE=folder
+	$(LEM) run --profile archive
+
+$(STUDIES): .venv/installed
+	$(LEM) run --profile $@
+
+report: $(STUDIES) ## every study, then the archive, whose report shows them all: make report ARCHIVE=folder
 	$(LEM) run --profile archive
 
 live: .venv/installed ## the main job on Binance and Yahoo Finance

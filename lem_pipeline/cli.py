@@ -11,7 +11,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
-Profile = Annotated[str, typer.Option(help="demo, archive, live, or the path of a TOML file")]
+Profile = Annotated[str, typer.Option(help="demo, archive, live, another of profiles/, or the path of a TOML file")]
 
 
 @app.callback()
@@ -70,7 +70,7 @@ def replay(
     Example: lem replay --faults "status:code=503,every=5"
     """
     _prepare(profile)
-    from lem_pipeline.defs.resources import bar_source
+    from lem_pipeline.defs.resources import bar_sources
     from lem_pipeline.errors import LemError
     from lem_pipeline.replay.serve import serve
     from lem_pipeline.settings import settings
@@ -79,9 +79,9 @@ def replay(
     chosen = settings()
     try:
         serve(
-            bar_source("crypto", chosen.crypto.bars),
-            bar_source("dow", chosen.dow.bars),
-            [*chosen.crypto.instruments, *CRYPTO],
+            bar_sources(chosen),
+            [*(chosen.crypto.instruments if chosen.crypto else []), *CRYPTO],
+            chosen.source_bar("crypto"),
             port=port,
             faults=faults,
             now=now and now.replace(tzinfo=UTC),

@@ -15,6 +15,7 @@ from lem_models.baselines.volume_curve import VolumeCurve
 from lem_models.costs import CostModel
 from lem_models.evaluation import Trial
 from lem_models.windows import evenly_spread
+from lem_pipeline.settings import settings
 from lem_pipeline.universe import ASSET_CLASSES
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ _FITTED_ON = 4_096  # training windows; what is fitted has a few hundred weights
 
 def charged(asset_class: str, fraction_of_daily_volume: float, participation_cap: float | None) -> Trial:
     """Orders of one size on the clock of an asset class, charged square-root impact and nothing else."""
-    costs = CostModel(bars_per_day=ASSET_CLASSES[asset_class].bars_per_day)
-    return Trial(fraction_of_daily_volume, participation_cap, costs)
+    clock = ASSET_CLASSES[asset_class].with_bars_of(settings().bar(asset_class))
+    return Trial(fraction_of_daily_volume, participation_cap, CostModel(bars_per_day=clock.bars_per_day))
 
 
 def contestants(model: Strategy, rivals: Sequence[Strategy], data: "OrderPanel", config: "LEMConfig") -> list[Strategy]:

@@ -25,9 +25,9 @@ def dagster_home(home: Path) -> Path:
 
 def months(chosen: Settings) -> tuple[str, str]:
     """First and last monthly partition that the settings ask for."""
-    first = min(chosen.crypto.start, chosen.dow.start)
+    first = min(market.start for market in chosen.markets.values())
     today = datetime.now(UTC).date()
-    last = max((chosen.crypto.end or today), (chosen.dow.end or today))
+    last = max(market.end or today for market in chosen.markets.values())
     return f"{first:%Y-%m}-01", f"{min(last, today):%Y-%m}-01"
 
 
@@ -67,7 +67,7 @@ def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
     for event in events:
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            if not check.passed:
+            if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR:
                 claim = check.check_name.replace("_", " ")
                 yield f"{check.asset_key.to_user_string()}: it is not true that {claim}: {check.description}"
     for event in events:

@@ -21,7 +21,8 @@ def provenance(
         run: Dagster's name of the run.
     """
     rows = [(f"{name} bars", source) for name, source in sources.items()]
-    rows.append(("Dow universe", dow_universe(chosen, warehouse)))
+    if chosen.dow:
+        rows.append(("Dow universe", dow_universe(chosen, warehouse)))
     for name in (*chosen.models, *chosen.rivals):
         version = tracking.latest(name)
         rows.append((f"{name} version", version.version))

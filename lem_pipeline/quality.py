@@ -49,6 +49,31 @@ def incomplete_months(completeness: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def proxy_table(proxy: pd.DataFrame) -> pd.DataFrame:
+    """Which prices are proxies, and how good a proxy is where the true average price is known, ready to read.
+
+    Args:
+        proxy: Rows of ``quality.price_proxy``.
+    """
+
+    def measured(column: str, digits: int, sign: str = "") -> pd.Series:
+        return proxy[column].map(lambda value: "–" if pd.isna(value) else f"{value:{sign}.{digits}f}")
+
+    return pd.DataFrame(
+        {
+            "asset class": proxy["asset_class"],
+            "symbol": proxy["symbol"],
+            "bars": proxy["bars"].map("{:,}".format),
+            "at the typical price": proxy["proxy_share"].map("{:.2%}".format),
+            "VWAP known": proxy["bars_with_vwap"].map("{:,}".format),
+            "typical over VWAP, mean, bps": measured("mean_error_bps", 2, "+"),
+            "rms, bps": measured("rms_error_bps", 2),
+            "mean, σ": measured("mean_error_sigma", 4, "+"),
+            "rms, σ": measured("rms_error_sigma", 3),
+        }
+    )
+
+
 def heat_map(completeness: pd.DataFrame) -> bytes:
     """Completeness by symbol and month, a panel for each asset class; blank where no bar must exist.
 
@@ -98,6 +123,7 @@ def quality_html(
     picture: str,
     faults: pd.DataFrame,
     coverage: pd.DataFrame,
+    proxy: pd.DataFrame,
     provenance: list[str],
     simulated: bool,
 ) -> str:
@@ -108,6 +134,7 @@ def quality_html(
         picture: Address of its heat map, see :func:`as_image`.
         faults: The ledger by kind of fault, ``queries/faults_by_kind.sql``.
         coverage: Rows of ``quality.dow_coverage``.
+        proxy: Rows of ``quality.price_proxy``.
         provenance: Where the bars come from, a line each.
         simulated: Whether any bar was simulated.
     """
@@ -120,5 +147,6 @@ def quality_html(
         heat_map=Markup(picture),
         faults=faults,
         months=incomplete_months(completeness),
+        proxy=proxy_table(proxy),
         coverage=shown.rename(columns=lambda name: name.replace("_", " ")).fillna(""),
     )

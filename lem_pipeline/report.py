@@ -12,6 +12,7 @@ from lem_pipeline import figures, report_tables
 from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY
 from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
 from lem_pipeline.report_tables import Cell, Row
+from lem_pipeline.studies_tables import StudiesSection
 from lem_pipeline.walk_forward_tables import walk_forward_table
 from lem_pipeline.yardsticks import Published, published_for
 
@@ -130,13 +131,16 @@ class Results:
         return Results(**{name: frame[frame["model"] == model] for name, frame in vars(self).items()})
 
 
-def comparison_html(results: Results, provenance: list[tuple[str, str]], simulated: bool) -> str:
+def comparison_html(
+    results: Results, provenance: list[tuple[str, str]], simulated: bool, studies: StudiesSection | None = None
+) -> str:
     """The comparison of every strategy on the same orders, as one page that loads nothing.
 
     Args:
         results: Of every model.
         provenance: What the results rest on (data snapshot, code, seeds, configuration), name and value.
         simulated: Whether any price behind the results was simulated.
+        studies: Other profiles' results beside these, where there are any.
     """
     models = sorted(set(results.improvements["model"]))
     return render(
@@ -146,6 +150,7 @@ def comparison_html(results: Results, provenance: list[tuple[str, str]], simulat
         headline=report_tables.headline_table(results.improvements, results.edges, results.scenarios),
         sections=[_model_section(number, model, results.of(model)) for number, model in enumerate(models)],
         provenance=provenance,
+        studies=studies,
         plotly_js=Markup(get_plotlyjs()),
     )
 

@@ -1,11 +1,12 @@
 """What a user may choose: a profile in TOML, single values overridden by ``LEM_`` environment variables.
 
-``LEM_PROFILE`` names a packaged profile (``demo``, ``archive``, ``live``) or a TOML file of your own. A nested value is
+``LEM_PROFILE`` names a packaged profile (such as ``demo``) or a TOML file of your own. A nested value is
 overridden as ``LEM_TRAINING__MAX_EPOCHS=20``.
 """
 
 import os
-from datetime import UTC, date, datetime
+import tomllib
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from tomllib import TOMLDecodeError
@@ -24,10 +25,17 @@ from pydantic_settings import (
 from lem_models.config import LEMConfig, Recurrence, TrainingConfig
 from lem_models.orders import InformationSet
 from lem_pipeline.errors import ConfigurationError
-from lem_pipeline.universe import ASSET_CLASSES, FIRST_MONTH
+from lem_pipeline.universe import ASSET_CLASSES, DAY, FIRST_MONTH
 
 PROFILES = Path(__file__).parent / "profiles"
 
+DAY_MINUTES = DAY // timedelta(minutes=1)
+
+# Lengths of bars in minutes, and what ccxt calls them; a venue need not have them all.
+TIMEFRAMES = {
+    1: "1m", 3: "3m", 5: "5m", 15: "15m", 30: "30m", 60: "1h", 120: "2h", 240: "4h", 360: "6h", 480: "8h", 720: "12h",
+    DAY_MINUTES: "1d",
+}  # fmt: skip
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -50,7 +58,7 @@ class ArchiveSource(Strict):
     """Bars of a user's parquet or CSV files."""
 
     source: Literal["archive"]
-    path: str
+    path: str  # below the folder `archive` of the settings, unless it is absolute
     price_basis: Literal["as_traded", "split_adjusted"] = "as_traded"
 
 
@@ -80,6 +88,7 @@ class MarketSettings(Strict):
     start: date
     end: date | None = None  # exclusive; None means up to the last closed bar
     unseen: list[str] = []  # instruments that are tested on and that no model is trained on
+    price: Literal["vwap", "typical"] = "vwap"  # at which child orders fill; typical: also where the VWAP is known
 
     @model_validator(mode="after")
     def _unseen_among_others(self) -> Self:
@@ -97,6 +106,33 @@ class MarketSettings(Strict):
             raise ValueError(f"the period starts on {self.start}, and bars are kept from {FIRST_MONTH:%Y-%m-%d} on")
         if self.start > datetime.now(UTC).date():
             raise ValueError(f"the period starts on {self.start}, in the future")
+        return self
+
+
+class CryptoSettings(MarketSettings):
+    """A market around the clock: how long the bars of its source last, and those that orders trade in."""
+
+    source_bar_minutes: int = Field(default=60, ge=1, le=DAY_MINUTES)
+    bar_minutes: int = Field(default=60, ge=1, le=DAY_MINUTES)  # from midnight UTC of 1970-01-01 on
+
+    @model_validator(mode="after")
+    def _lengths_that_the_source_can_give(self) -> Self:
+        asked = self.source_bar_minutes
+        if self.bar_minutes % asked:
+            raise ValueError(
+                f"bars of {self.bar_minutes} minutes cannot be put together from bars of {asked}; "
+                f"set bar_minutes to a multiple of source_bar_minutes"
+            )
+        if isinstance(self.bars, SimulatedSource) and asked != 60:
+            raise ValueError(
+                f"the simulated market has bars of 60 minutes and none of {asked}; leave source_bar_minutes at 60 and "
+                "set bar_minutes to a multiple of it"
+            )
+        if isinstance(self.bars, CcxtSource) and asked not in TIMEFRAMES:
+            raise ValueError(
+                f"no venue has bars of {asked} minutes; set source_bar_minutes to one of "
+                f"{', '.join(map(str, TIMEFRAMES))}, and bar_minutes to a multiple of it"
+            )
         return self
 
 
@@ -157,8 +193,9 @@ class Settings(BaseSettings):
 
     profile: str = "demo"  # what LEM_PROFILE says
     home: Path = Path("var/demo")
-    crypto: MarketSettings
-    dow: MarketSettings
+    archive: Path = Path()  # the folder that archive paths start from
+    crypto: CryptoSettings | None = None
+    dow: MarketSettings | None = None
     dow_members_only: bool = True  # build windows of a name only while it was in the index
     patience_s: float = 60  # how long to wait for other programs to close the warehouse
     models: dict[str, list[Literal["crypto", "dow"]]]
@@ -167,6 +204,7 @@ class Settings(BaseSettings):
     splits: SplitSettings = SplitSettings()
     rivals: dict[str, Rival] = {}
     walk_forward: WalkForwardSettings = WalkForwardSettings()
+    studies: list[str] = []  # other profiles, whose finished results the report shows beside its own
 
     @model_validator(mode="after")
     def _rivals_have_a_model(self) -> Self:
@@ -175,6 +213,16 @@ class Settings(BaseSettings):
                 raise ValueError(f"rival {name} is one of {rival.rival_of}; the models are {', '.join(self.models)}")
             if name in self.models:
                 raise ValueError(f"{name} is a model and a rival; give one of them another name")
+        return self
+
+    @model_validator(mode="after")
+    def _each_model_has_its_market(self) -> Self:
+        for model, asset_classes in self.models.items():
+            if lacking := [name for name in asset_classes if name not in self.markets]:
+                raise ValueError(
+                    f"{model} trains on {' and '.join(lacking)}, whose bars the settings do not name; "
+                    f"add a section [{lacking[0]}], or take it from the model"
+                )
         return self
 
     @classmethod
@@ -189,20 +237,37 @@ class Settings(BaseSettings):
         """Arguments win over the environment, the environment over the profile."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, profile_path())
 
+    @property
+    def markets(self) -> dict[str, MarketSettings]:
+        """The asset classes that there are settings for."""
+        given: dict[str, MarketSettings | None] = {name: getattr(self, name) for name in ASSET_CLASSES}
+        return {name: market for name, market in given.items() if market}
+
     def market(self, asset_class: str) -> MarketSettings:
-        """The settings of an asset class."""
-        market: MarketSettings = getattr(self, asset_class)
-        return market
+        """The settings of an asset class that a model trains on."""
+        return self.markets[asset_class]
+
+    def source_bar(self, asset_class: str) -> timedelta:
+        """How long a bar of the source lasts."""
+        market = self.markets.get(asset_class)
+        minutes = market.source_bar_minutes if isinstance(market, CryptoSettings) else None
+        return timedelta(minutes=minutes) if minutes else ASSET_CLASSES[asset_class].bar_size
+
+    def bar(self, asset_class: str) -> timedelta:
+        """How long a bar of the market lasts, which orders trade in."""
+        market = self.markets.get(asset_class)
+        minutes = market.bar_minutes if isinstance(market, CryptoSettings) else None
+        return timedelta(minutes=minutes) if minutes else ASSET_CLASSES[asset_class].bar_size
 
     @property
     def simulated(self) -> bool:
         """Whether any price behind the results is simulated."""
-        return any(self.market(name).bars.source == "simulated" for name in ASSET_CLASSES)
+        return any(market.bars.source == "simulated" for market in self.markets.values())
 
     @property
     def live(self) -> list[str]:
         """Asset classes whose bars are fetched up to the present."""
-        return [name for name in ASSET_CLASSES if self.market(name).end is None]
+        return [name for name, market in self.markets.items() if market.end is None]
 
     @property
     def warehouse(self) -> Path:
@@ -215,13 +280,44 @@ class Settings(BaseSettings):
         return self.home / "reports"
 
 
-def profile_path() -> Path:
-    """The TOML file that ``LEM_PROFILE`` chooses.
+class AsWritten(Settings):
+    """A profile as its file has it, whatever the environment says."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only arguments count."""
+        return (init_settings,)
+
+
+def settings_of(profile: str) -> Settings:
+    """The settings of another profile than that of this process; the environment does not override them.
+
+    Raises:
+        ConfigurationError: There is no such profile, or a value in it is missing or wrong.
+    """
+    path = profile_path(profile)
+    try:
+        return AsWritten(**{"profile": profile} | tomllib.loads(path.read_text()))
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error.errors(), path)) from error
+    except TOMLDecodeError as error:
+        raise ConfigurationError(f"profile {path} is not valid TOML: {error}") from error
+
+
+def profile_path(name: str | None = None) -> Path:
+    """The TOML file of a profile, or of the one that ``LEM_PROFILE`` chooses.
 
     Raises:
         ConfigurationError: There is no such profile.
     """
-    name = os.environ.get("LEM_PROFILE", "demo")
+    name = os.environ.get("LEM_PROFILE", "demo") if name is None else name
     path = PROFILES / f"{name}.toml"
     if not path.exists():
         path = Path(name)
@@ -241,13 +337,13 @@ def settings() -> Settings:
     try:
         return Settings()  # type: ignore[call-arg]
     except ValidationError as error:
-        raise ConfigurationError(_explain(error.errors())) from error
+        raise ConfigurationError(_explain(error.errors(), profile_path())) from error
     except TOMLDecodeError as error:
         raise ConfigurationError(f"profile {profile_path()} is not valid TOML: {error}") from error
     except SettingsError as error:
         raise ConfigurationError(f"{error}; lists and tables are written as JSON in the environment") from error
 
 
-def _explain(problems: list[Any]) -> str:
-    parts = [f"{'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}" for problem in problems]
-    return f"profile {profile_path()} has wrong settings: {'; '.join(parts)}"
+def _explain(problems: list[Any], path: Path) -> str:
+    parts = [": ".join(filter(None, [".".join(map(str, p["loc"])), p["msg"]])) for p in problems]
+    return f"profile {path} has wrong settings: {'; '.join(parts)}"

@@ -1,7 +1,7 @@
 """Which instruments exist, how long their bars last, which sessions their calendars hold, who was a Dow member when."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ import pyarrow as pa
 CRYPTO = "BTC/USDT ETH/USDT BNB/USDT XRP/USDT ADA/USDT LTC/USDT LINK/USDT SOL/USDT".split()
 
 FIRST_MONTH = datetime(2000, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
 
 
 @lru_cache(maxsize=1)
@@ -37,7 +38,7 @@ class AssetClass:
 
     Attributes:
         name: Short name, the value of column ``asset_class``.
-        bar_size: Length of one bar; a daily bar stands for one exchange session.
+        bar_size: Length of one bar unless the settings ask for another; a daily bar stands for one exchange session.
         always_open: True where bars follow each other around the clock.
         settles_after: How long a bar is fetched again after it was first seen, since venues correct recent bars.
         instruments: Every instrument of the family that this project knows.
@@ -49,10 +50,14 @@ class AssetClass:
     settles_after: timedelta
     instruments: tuple[str, ...]
 
+    def with_bars_of(self, bar_size: timedelta) -> "AssetClass":
+        """The same family in bars of another length."""
+        return replace(self, bar_size=bar_size)
+
     @property
     def bars_per_day(self) -> float:
         """Bars that trade in one day, or session."""
-        return timedelta(days=1) / self.bar_size if self.always_open else 1.0
+        return DAY / self.bar_size if self.always_open else 1.0
 
     def expects_bars(self, start: datetime, end: datetime) -> bool:
         """True where at least one bar both starts and ends within ``[start, end)``."""
@@ -62,10 +67,8 @@ class AssetClass:
         return bool(((sessions["bar_start"] >= start) & (sessions["closes_at"] <= end)).any())
 
 
-CRYPTO_HOURLY = AssetClass("crypto", timedelta(hours=1), True, timedelta(days=1), tuple(CRYPTO))
-DOW_DAILY = AssetClass(
-    "dow", timedelta(days=1), False, timedelta(days=7), tuple(sorted(dow_members()["symbol"].dropna().unique()))
-)
+CRYPTO_HOURLY = AssetClass("crypto", timedelta(hours=1), True, DAY, tuple(CRYPTO))
+DOW_DAILY = AssetClass("dow", DAY, False, timedelta(days=7), tuple(sorted(dow_members()["symbol"].dropna().unique())))
 ASSET_CLASSES = {a.name: a for a in (CRYPTO_HOURLY, DOW_DAILY)}
 
 

@@ -19,11 +19,13 @@ class Published:
 
     Attributes:
         setting: Asset class and bar length the figures were measured on.
+        bar_minutes: That length.
         learned: Buy and sell slippage by minimum duration.
         naive: A buyer's equal slices against VWAP.
     """
 
     setting: str
+    bar_minutes: int
     learned: dict[int, tuple[Slippage, Slippage | None]]
     naive: Slippage
 
@@ -31,10 +33,10 @@ class Published:
 # The paper counts what a seller gains as positive; its sell figures are turned here, so that positive is a
 # cost on either side, as everywhere else in this project.
 PUBLISHED = {
-    # The two bar lengths that bracket the hour.
     "crypto": (
         Published(
             "crypto, 15 min bars",
+            15,
             {
                 6: (Slippage(-6.96, 32.7), Slippage(-8.81, 35.1)),
                 9: (Slippage(-4.38), Slippage(-6.51)),
@@ -45,6 +47,7 @@ PUBLISHED = {
         ),
         Published(
             "crypto, 90 min bars",
+            90,
             {
                 6: (Slippage(-18.5), Slippage(-20.4)),
                 9: (Slippage(-12.3), Slippage(-14.1)),
@@ -53,10 +56,22 @@ PUBLISHED = {
             },
             Slippage(1.05, 64.0),
         ),
+        Published(
+            "crypto, 250 min bars",
+            250,
+            {
+                6: (Slippage(-35.3), Slippage(-33.8)),
+                9: (Slippage(-23.8), Slippage(-21.2)),
+                11: (Slippage(-10.3), Slippage(-9.06)),
+                12: (Slippage(-0.61, 82.3), None),
+            },
+            Slippage(-1.15, 104.0),
+        ),
     ),
     "dow": (
         Published(
             "Dow, daily bars",
+            1440,
             {
                 6: (Slippage(-29.3, 90.0), Slippage(-36.0, 86.0)),
                 9: (Slippage(-13.9), Slippage(-25.6)),

@@ -28,6 +28,9 @@ PARAMETERS: dict[str, Any] = {
     "dow_members_only": True,
     "unseen_symbols": [],
     "folds": 2,
+    "crypto_source_bar_minutes": 60,
+    "crypto_bar_minutes": 60,
+    "typically_priced": [],
 }
 TABLES = ("staging", "bars", "quality", "features", "windows")  # schemas in the order they are built
 FEATURES = SqlFile(SQL / "features/bar_features.sql")

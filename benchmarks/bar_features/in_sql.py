@@ -9,6 +9,7 @@ from lem_pipeline.sql_assets import SQL, SqlFile
 from lem_pipeline.storage import SCHEMAS
 
 FEATURES = SqlFile(SQL / "features" / "bar_features.sql")
+HOURLY = {"crypto_source_bar_minutes": 60, "crypto_bar_minutes": 60, "typically_priced": []}
 
 
 def database() -> duckdb.DuckDBPyConnection:
@@ -30,7 +31,7 @@ def load(path: Path) -> duckdb.DuckDBPyConnection:
 def features(connection: duckdb.DuckDBPyConnection, horizon: int) -> duckdb.DuckDBPyConnection:
     """The same database with the table ``features.bar_features``."""
     statement = f"create or replace table {FEATURES.table} as {FEATURES.text}"
-    return connection.execute(statement, FEATURES.bind({"horizon": horizon}))
+    return connection.execute(statement, FEATURES.bind({"horizon": horizon, **HOURLY}))
 
 
 def to_pandas(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def write_market(path: Path, symbols: tuple[int, int], bars: tuple[int, int], br
             connection.register("rows", rows)
             connection.execute(f"create table raw.{table} as from rows")
         for file in (*sql_files("staging"), *sql_files("bars")):
-            connection.execute(f"create table {file.table} as {file.text}")
+            connection.execute(f"create table {file.table} as {file.text}", file.bind(in_sql.HOURLY))
         connection.table("bars.market_bars").write_parquet(str(path))
 
 

@@ -90,6 +90,8 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
         asset_key("reports.capped_orders"),
         asset_key("reports.edges_by_group"),
         asset_key("reports.walk_forward"),
+        asset_key("reports.studies"),
+        asset_key("reports.price_effects"),
         asset_key("quality.dow_coverage"),
     ],
     kinds={"html"},
@@ -100,6 +102,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     from lem_pipeline.provenance import provenance
     from lem_pipeline.report import Results, comparison_html, headline_markdown, verdict
     from lem_pipeline.report_tables import headline_table
+    from lem_pipeline.studies_tables import studies_section
 
     chosen = settings()
     tables = {
@@ -116,7 +119,8 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     with explained():
         results = Results(**{name: warehouse.read(query).to_pandas() for name, query in tables.items()})
     origin = provenance(chosen, bar_provenance(chosen), warehouse, tracking, context.run.run_id)
-    page = comparison_html(results, origin, chosen.simulated)
+    studies, effects = (warehouse.read(f"from reports.{name}").to_pandas() for name in ("studies", "price_effects"))
+    page = comparison_html(results, origin, chosen.simulated, studies_section(studies, effects))
     shown = results.improvements, results.edges, results.scenarios
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,17 +42,19 @@ def bars_asset(asset: AssetClass, client: str) -> dg.AssetsDefinition:
         sources: dg.ResourceParam[dict[str, BarSource]],
         warehouse: Warehouse,
     ) -> dg.MaterializeResult:
-        market = settings().market(asset.name)
-        start, end = wanted_period(market, *context.partition_time_window)
-        source = sources[asset.name]
+        market = settings().markets.get(asset.name)
+        start, end = wanted_period(market, *context.partition_time_window) if market else (FIRST_MONTH, FIRST_MONTH)
         table = f"raw.{asset.name}_bars"
         with explained():
             make_ready(warehouse, table)
+            if not market:
+                return dg.MaterializeResult(metadata={"note": f"the settings ask for no {asset.name} bars"})
+            source = sources[asset.name]
             if end <= start:
                 return dg.MaterializeResult(metadata={"note": "the settings ask for no bars in this period"})
             done = ingest(
                 source,
-                asset,
+                asset.with_bars_of(settings().source_bar(asset.name)),
                 market.instruments,
                 warehouse,
                 table,

@@ -36,7 +36,7 @@ def every_fault_is_explained(warehouse: Warehouse) -> dg.AssetCheckResult:
 @dg.asset(
     key=["reports", "data_quality"],
     group_name="reports",
-    deps=[asset_key(f"quality.{table}") for table in ("gap_ledger", "completeness", "dow_coverage")],
+    deps=[asset_key(f"quality.{table}") for table in ("gap_ledger", "completeness", "dow_coverage", "price_proxy")],
     kinds={"html"},
     automation_condition=FOLLOW,
 )
@@ -48,9 +48,10 @@ def data_quality(warehouse: Warehouse) -> dg.MaterializeResult:
     with explained():
         faults, completeness = _faults_and_completeness(warehouse)
         coverage = warehouse.read("from quality.dow_coverage order by year").to_pandas()
+        proxy = warehouse.read("from quality.price_proxy order by all").to_pandas()
     sources = [f"{name}: {provenance}" for name, provenance in bar_provenance(chosen).items()]
     picture = as_image(heat_map(completeness))
-    page = quality_html(completeness, picture, faults, coverage, sources, chosen.simulated)
+    page = quality_html(completeness, picture, faults, coverage, proxy, sources, chosen.simulated)
     path = chosen.reports / "data_quality.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

@@ -1,11 +1,16 @@
 """The resources that the settings choose."""
 
+from datetime import timedelta
+from pathlib import Path
+
 import dagster as dg
 
 from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.settings import (
+    TIMEFRAMES,
     ArchiveSource,
     CcxtSource,
+    MarketSettings,
     Settings,
     SimulatedSource,
     Source,
@@ -19,11 +24,16 @@ from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.sources.yfinance import YFinanceBars
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
-from lem_pipeline.universe import ASSET_CLASSES
 
 
-def bar_source(asset_class: str, chosen: Source) -> BarSource:
+def bar_source(asset_class: str, chosen: Source, archive: Path = Path(), timeframe: str = "1h") -> BarSource:
     """The source of an asset class.
+
+    Args:
+        asset_class: The family of instruments.
+        chosen: What the settings say about it.
+        archive: The folder that a relative path of an archive starts from.
+        timeframe: Length of a bar, by its name in ccxt.
 
     Raises:
         ConfigurationError: The venue does not trade this asset class.
@@ -32,18 +42,28 @@ def bar_source(asset_class: str, chosen: Source) -> BarSource:
         case _, SimulatedSource():
             return SimulatedBars(asset_class=asset_class, seed=chosen.seed, origin=chosen.origin)
         case _, ArchiveSource():
-            return ArchiveBars(path=chosen.path, price_basis=chosen.price_basis)
+            return ArchiveBars(path=str(archive / chosen.path), price_basis=chosen.price_basis)
         case "crypto", CcxtSource():
-            return CcxtBars(venues=chosen.venues, api_url=chosen.api_url)
+            return CcxtBars(venues=chosen.venues, bar_size=timeframe, api_url=chosen.api_url)
         case "dow", YFinanceSource():
             return YFinanceBars(api_url=chosen.api_url)
         case _:
             raise ConfigurationError(f"source {chosen.source} has no {asset_class} bars; choose another source for it")
 
 
+def bar_sources(chosen: Settings) -> dict[str, BarSource]:
+    """The source of each asset class that the settings have bars of."""
+
+    def source(name: str, market: MarketSettings) -> BarSource:
+        timeframe = TIMEFRAMES.get(chosen.source_bar(name) // timedelta(minutes=1), "1h")
+        return bar_source(name, market.bars, chosen.archive, timeframe)
+
+    return {name: source(name, market) for name, market in chosen.markets.items()}
+
+
 def bar_provenance(chosen: Settings) -> dict[str, str]:
     """Where the bars of each asset class come from, for a reader of a report."""
-    return {name: bar_source(name, chosen.market(name).bars).provenance for name in ASSET_CLASSES}
+    return {name: source.provenance for name, source in bar_sources(chosen).items()}
 
 
 @dg.definitions
@@ -52,7 +72,7 @@ def resources() -> dg.Definitions:
     chosen = settings()
     return dg.Definitions(
         resources={
-            "sources": {name: bar_source(name, chosen.market(name).bars) for name in ("crypto", "dow")},
+            "sources": bar_sources(chosen),
             "warehouse": Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s),
             "tracking": Tracking(home=str(chosen.home)),
         }

@@ -1,5 +1,7 @@
 """Staging, bars, quality, features, windows and report tables: one asset per SQL file, one blocking check per claim."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from lem_pipeline.causality import look_ahead
@@ -30,10 +32,13 @@ def parameters() -> dict[str, object]:
         "lookback": chosen.model.lookback,
         "horizon": chosen.model.horizon,
         "live": chosen.live,
+        "crypto_source_bar_minutes": chosen.source_bar("crypto") // timedelta(minutes=1),
+        "crypto_bar_minutes": chosen.bar("crypto") // timedelta(minutes=1),
+        "typically_priced": [name for name, market in chosen.markets.items() if market.price == "typical"],
         "dow_members_only": chosen.dow_members_only,
         "train": chosen.splits.train,
         "validation": chosen.splits.validation,
-        "unseen_symbols": [*chosen.crypto.unseen, *chosen.dow.unseen],
+        "unseen_symbols": [symbol for market in chosen.markets.values() for symbol in market.unseen],
         "folds": chosen.walk_forward.folds,
     }
 

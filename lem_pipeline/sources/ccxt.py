@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -85,7 +84,7 @@ def _closed_bars(venue: "Venue", instrument: str, start: datetime, end: datetime
     now = venue.now()
     columns = dict(venue.bars(instrument, start, end).items())
     bars = raw_bars(columns, symbol=instrument, venue=venue.name)
-    closed = only_closed(bars, replace(CRYPTO_HOURLY, bar_size=venue.bar), now)
+    closed = only_closed(bars, CRYPTO_HOURLY.with_bars_of(venue.bar), now)
     if len(closed) and (first := closed["bar_start"][0].as_py()) - start > venue.bar:
         dg.get_dagster_logger().warning(
             f"{venue.name} has no bar of {instrument} from {start:%Y-%m-%d %H:%M} to {first:%Y-%m-%d %H:%M}: "

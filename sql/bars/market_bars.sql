@@ -11,7 +11,9 @@ bars as (
 
     select
         'dow' as asset_class,
-        * exclude (dividend, adjusted_close)
+        * exclude (dividend, adjusted_close),
+        (high + low + close) / 3 as typical_price,
+        0 as lacking_parts
     from staging.dow_bars
 ),
 
@@ -36,15 +38,16 @@ judged as (
     select
         *,
         case
-            when not is_complete then 'incomplete'
+            when not is_complete or lacking_parts > 0 then 'incomplete'
             when is_impossible then 'impossible'
             when close / close_before not between 1 / 3 and 3 then 'level_shift'
         end as fault,
-        notional / nullif(volume, 0) between low * (1 - 1e-9) and high * (1 + 1e-9) as is_vwap_in_band
+        notional / nullif(volume, 0) between low * (1 - 1e-9) and high * (1 + 1e-9) as is_vwap_in_band,
+        list_contains($typically_priced, asset_class) as is_typically_priced
     from (
         select
             *,
-            lag(case when is_complete and not is_impossible then close end ignore nulls) over (
+            lag(case when is_complete and not is_impossible and lacking_parts = 0 then close end ignore nulls) over (
                 partition by asset_class, symbol order by bar_start
             ) as close_before
         from looked_at
@@ -53,9 +56,15 @@ judged as (
 
 select
     asset_class, -- Family of instruments that trade on one clock
-    * exclude (asset_class, is_complete, is_impossible, close_before, is_vwap_in_band, fault, notional),
-    coalesce(notional, volume * (high + low + close) / 3) as notional, -- Quote currency traded; an estimate where the venue gives none
-    case when is_vwap_in_band then notional / volume else (high + low + close) / 3 end as price, -- VWAP, or typical price where the venue gives none or one outside the bar
-    not coalesce(is_vwap_in_band, false) as price_is_proxy, -- True where price is the typical price
+    * exclude (
+        asset_class, is_complete, is_impossible, close_before, is_vwap_in_band, is_typically_priced, fault, notional,
+        typical_price, lacking_parts
+    ),
+    coalesce(notional, volume * typical_price) as notional, -- Quote currency traded; an estimate where the venue gives none
+    typical_price, -- Mean of high, low and close; of a bar put together, of its parts, weighted by volume
+    case when is_vwap_in_band then notional / volume end as vwap, -- Average price of all trades; null where the venue gives none or one outside the bar
+    if(is_typically_priced, typical_price, coalesce(vwap, typical_price)) as price, -- VWAP, or typical price where there is none or the settings ask for it
+    vwap is null or is_typically_priced as price_is_proxy, -- True where price is the typical price
+    lacking_parts, -- Bars of the source that are missing or faulty in a bar put together
     fault -- Why the bar takes part in nothing: incomplete, impossible, level_shift; null where it is sound
 from judged

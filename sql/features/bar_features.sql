@@ -1,12 +1,12 @@
 -- One row per bar: what is known before the bar (bars up to the one before it, and the calendar), and what its orders meet.
 with
 
--- A number for two names, as every window below sorts by it.
+-- A number for two names, as every window below sorts by it. A season is a week.
 series as (
     select
         *,
         row_number() over (order by asset_class, symbol)::integer as series,
-        case asset_class when 'crypto' then 168 else 5 end as season_length
+        case asset_class when 'crypto' then 10080 // $crypto_bar_minutes else 5 end as season_length
     from (select distinct asset_class, symbol from bars.market_bars)
 ),
 
@@ -137,8 +137,10 @@ select
     lag(market_volume_surprise) over by_segment as market_volume_surprise, -- Feature: mean of volume_surprise over the asset class
     ln(expected_volume / avg(expected_volume) over (by_segment rows between 167 preceding and current row))
         as season_volume, -- Feature: log of this bar's seasonal volume over its trailing mean
-    sin(2 * pi() * extract('hour' from bar_start) / 24) as hour_sin, -- Feature: hour of the day, sine
-    cos(2 * pi() * extract('hour' from bar_start) / 24) as hour_cos, -- Feature: hour of the day, cosine
+    sin(2 * pi() * (extract('hour' from bar_start) + extract('minute' from bar_start) / 60) / 24)
+        as hour_sin, -- Feature: hour of the day, sine
+    cos(2 * pi() * (extract('hour' from bar_start) + extract('minute' from bar_start) / 60) / 24)
+        as hour_cos, -- Feature: hour of the day, cosine
     sin(2 * pi() * extract('isodow' from bar_start) / 7) as weekday_sin, -- Feature: day of the week, sine
     cos(2 * pi() * extract('isodow' from bar_start) / 7) as weekday_cos, -- Feature: day of the week, cosine
     season_volume is not null

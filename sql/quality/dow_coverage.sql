@@ -5,7 +5,9 @@ member_sessions as (
     select
         sessions.bar_start,
         members.company,
-        members.symbol
+        members.symbol,
+        -- A series may be called as it was at the time, unless another company's carries that name today.
+        if(members.symbol is null, null, members.ticker) as ticker
     from raw.nyse_sessions as sessions
     inner join raw.dow_members as members
         on sessions.bar_start >= members.member_from
@@ -19,17 +21,24 @@ stored as (
     select symbol, bar_start
     from bars.market_bars
     where asset_class = 'dow' and fault is null
+),
+
+looked_for as (
+    select
+        *,
+        coalesce((symbol, bar_start) in (from stored), false)
+        or coalesce((ticker, bar_start) in (from stored), false) as has_bar
+    from member_sessions
 )
 
 select
-    extract('year' from member_sessions.bar_start)::integer as year, -- Calendar year
+    extract('year' from bar_start)::integer as year, -- Calendar year
     count(*) as member_sessions, -- Sessions times members of the index at the time
-    count(stored.symbol) as with_bars, -- Those that have a sound bar
-    count(stored.symbol) / count(*) as coverage, -- Their share
+    count(*) filter (where has_bar) as with_bars, -- Those that have a sound bar
+    count(*) filter (where has_bar) / count(*) as coverage, -- Their share
     array_to_string(
-        list_sort(list_distinct(list(company) filter (where stored.symbol is null))), ', '
+        list_sort(list_distinct(list(company) filter (where not has_bar))), ', '
     ) as companies_without_bars -- Members that lack bars on some session of the year
-from member_sessions
-left join stored using (symbol, bar_start)
+from looked_for
 group by year
 order by year

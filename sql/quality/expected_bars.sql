@@ -1,4 +1,4 @@
--- One row per bar that must exist: each hour or session from a symbol's first bar to the last that its source was asked for.
+-- One row per bar that must exist: each bar of the clock or session from a symbol's first bar to the last that its source was asked for.
 with
 
 bars as (
@@ -31,11 +31,11 @@ series as (
 clock as (
     select
         'crypto' as asset_class,
-        hour as bar_start,
-        hour + interval 1 hour as bar_end,
-        epoch(hour)::bigint // 3600 as bar_number
+        bar_start,
+        bar_start + to_minutes($crypto_bar_minutes) as bar_end,
+        epoch_us(bar_start) // (60_000_000::bigint * $crypto_bar_minutes) as bar_number
     from (
-        select unnest(generate_series(min(first_bar), max(ends_at), interval 1 hour)) as hour
+        select unnest(generate_series(min(first_bar), max(ends_at), to_minutes($crypto_bar_minutes))) as bar_start
         from series
         where asset_class = 'crypto'
     )

@@ -37,7 +37,7 @@ sound as (
             greatest(open, high) / greatest(close, close_before),
             least(close, close_before) / least(open, low)
         )) as wick,
-        notional / nullif(volume, 0) as vwap
+        notional / nullif(volume, 0) as average
     from bars
     where fault is null and close_before > 0
 ),
@@ -74,6 +74,15 @@ outages as (
     where is_stored
 ),
 
+-- A bar put together that lacks parts with every symbol.
+interrupted as (
+    select asset_class, bar_number
+    from bars
+    where bar_number is not null
+    group by all
+    having count(*) > 1 and min(lacking_parts) > 0
+),
+
 missing as (
     select
         absent.asset_class,
@@ -101,16 +110,21 @@ faulty as (
         bar_start,
         bar_number,
         fault as kind,
-        case fault
-            when 'incomplete' then 'a price or volume is missing or not a number'
-            when 'impossible' then 'prices are not positive and ordered, or the volume is negative'
+        case
+            when interrupted.bar_number is not null
+                then 'every symbol lacks some of the bars it is put together from: the venue stood still'
+            when lacking_parts > 0
+                then lacking_parts || ' of the bars it is put together from are missing or faulty'
+            when fault = 'incomplete' then 'a price or volume is missing or not a number'
+            when fault = 'impossible' then 'prices are not positive and ordered, or the volume is negative'
             else 'the price is ' || round(close / close_before, 3)
                 || ' times the one before: another unit, a split that is not stored, or a bad print'
         end as reason,
         'features and windows leave it out' as done,
-        false as is_explained,
+        interrupted.bar_number is not null as is_explained,
         true as is_masked
     from bars
+    left join interrupted using (asset_class, bar_number)
     where fault is not null
 ),
 
@@ -143,15 +157,15 @@ out_of_band as (
     select
         asset_class, symbol, bar_start, bar_number,
         'out_of_band' as kind,
-        'the VWAP lies ' || round(1e4 * greatest(vwap / high - 1, 1 - vwap / low), 2) || ' bps outside low and high: '
+        'the VWAP lies ' || round(1e4 * greatest(average / high - 1, 1 - average / low), 2) || ' bps outside low and high: '
         || if(is_rounded, 'the venue rounds notional to cents', 'notional and prices disagree') as reason,
         'the typical price stands in for the VWAP' as done,
         is_rounded as is_explained,
         false as is_masked
     from (
-        select *, volume * greatest(vwap - high, low - vwap) <= 0.01 as is_rounded
+        select *, volume * greatest(average - high, low - average) <= 0.01 as is_rounded
         from sound
-        where vwap not between low * (1 - 1e-9) and high * (1 + 1e-9)
+        where average not between low * (1 - 1e-9) and high * (1 + 1e-9)
     )
 ),
 
@@ -259,7 +273,7 @@ revised as (
 select
     asset_class, -- Family of instruments that trade on one clock
     symbol, -- Instrument
-    bar_start, -- Start of the bar, UTC
+    bar_start, -- Start of the bar, UTC; of the source's own bar where it was repeated, restated or withdrawn
     bar_number, -- Its place on the clock, where that matters
     kind, -- missing, incomplete, impossible, level_shift, zero_volume, stale, out_of_band, bad_tick, large_move, split_mismatch, dividend_mismatch, venue_change, duplicate, restated, withdrawn
     reason, -- What is wrong, and how to mend it where that is possible

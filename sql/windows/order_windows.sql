@@ -6,7 +6,11 @@ features as (
 ),
 
 members as (
-    select symbol, member_from, coalesce(member_until, 'infinity'::date) as member_until
+    -- A series may be called as it was at the time, unless another company's carries that name today.
+    select
+        unnest([symbol, if(symbol is null, null, ticker)]) as symbol,
+        member_from,
+        coalesce(member_until, 'infinity'::date) as member_until
     from raw.dow_members
 ),
 

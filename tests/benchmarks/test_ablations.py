@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from warehouses import build, hourly
+from warehouses import PARAMETERS, build, hourly
 
 from benchmarks.ablations import DEFAULT, REFERENCE, VARIANTS, Market, Variant, lines, markets, without
 from benchmarks.paired import Slippages, block_length, compare
@@ -70,7 +70,7 @@ def test_a_block_is_as_long_as_an_order_or_as_days_hang_together():
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory) -> Market:
-    parameters = {"lookback": 4, "horizon": 12, "asset_classes": ["crypto"], "live": [], "dow_members_only": True}
+    parameters = PARAMETERS | {"lookback": 4, "horizon": 12, "asset_classes": ["crypto"]}
     parameters |= {"train": 0.6, "validation": 0.2}
     bars = hourly(1000, ("BTC/USDT", "ETH/USDT"))
     bars["trade_count"], bars["taker_buy_volume"] = None, np.nan

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pandas as pd
 import pyarrow as pa
 import pytest
 from warehouses import MONDAY, daily, execute, hourly, raw, read, run, with_raw_tables
 
+from lem_pipeline.defs.ingest import bars_asset
 from lem_pipeline.errors import (
     ConfigurationError,
     EmptyPeriodError,
@@ -21,7 +23,7 @@ from lem_pipeline.errors import (
 )
 from lem_pipeline.fetched import FETCHED
 from lem_pipeline.ingest import Ingested, ingest, make_ready, wanted_period
-from lem_pipeline.settings import MarketSettings, SimulatedSource
+from lem_pipeline.settings import MarketSettings, SimulatedSource, settings
 from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.universe import CRYPTO_HOURLY, DOW_DAILY, AssetClass
@@ -458,3 +460,20 @@ def test_a_period_without_an_end_reaches_up_to_now():
     before = datetime.now(UTC)
     _, end = wanted_period(market(date(2023, 1, 1)), month(2), before + timedelta(days=400))
     assert before <= end <= datetime.now(UTC)
+
+
+def test_an_asset_class_that_the_settings_leave_out_has_an_empty_raw_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEM_PROFILE", "archive-90m")
+    settings.cache_clear()
+    warehouse = Warehouse(path=str(tmp_path / "warehouse.duckdb"))
+    try:
+        done = dg.materialize(
+            [bars_asset(DOW_DAILY, "yfinance")],
+            resources={"sources": {}, "warehouse": warehouse},
+            partition_key="2020-01-01",
+        )
+    finally:
+        settings.cache_clear()
+    (event,) = done.get_asset_materialization_events()
+    assert event.materialization.metadata["note"].value == "the settings ask for no dow bars"
+    assert warehouse.read("from raw.dow_bars").num_rows == 0

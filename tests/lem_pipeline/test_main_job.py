@@ -268,4 +268,5 @@ def test_an_open_database_is_met_with_one_sentence(tmp_path: Path) -> None:
 def test_a_profile_that_does_not_exist_is_met_with_one_sentence() -> None:
     done = lem("run", "--profile", "nonsense")
     assert done.returncode == 1
-    assert "it must be one of archive, demo, live, or the path of a TOML file" in done.stderr
+    assert "it must be one of archive, archive-15m, " in done.stderr
+    assert ", demo, live, or the path of a TOML file" in done.stderr

@@ -15,7 +15,7 @@ from warehouses import build, daily, hourly, read
 
 from lem_pipeline.defs.quality import every_fault_is_explained
 from lem_pipeline.pages import SIMULATED_BANNER
-from lem_pipeline.quality import as_image, headline, heat_map, incomplete_months, quality_html
+from lem_pipeline.quality import as_image, headline, heat_map, incomplete_months, proxy_table, quality_html
 from lem_pipeline.sql_assets import DAILY, SQL
 from lem_pipeline.storage import Warehouse
 
@@ -38,7 +38,9 @@ def completeness(warehouse) -> pd.DataFrame:
 def page(warehouse: Warehouse, completeness: pd.DataFrame, simulated: bool = False) -> str:
     faults = read(warehouse, (SQL / "queries/faults_by_kind.sql").read_text())
     coverage = read(warehouse, "from quality.dow_coverage order by year")
-    return quality_html(completeness, as_image(heat_map(completeness)), faults, coverage, ["crypto: a test"], simulated)
+    proxy = read(warehouse, "from quality.price_proxy order by all")
+    picture = as_image(heat_map(completeness))
+    return quality_html(completeness, picture, faults, coverage, proxy, ["crypto: a test"], simulated)
 
 
 def test_the_headline_says_what_is_stored_of_what_must_exist(completeness):
@@ -54,6 +56,15 @@ def test_only_months_that_are_not_complete_are_listed_the_worst_first(completene
     months = incomplete_months(completeness)
     assert months[["symbol", "month", "complete"]].to_numpy().tolist() == [["BTC/USDT", "2024-01", "99.73%"]]
     assert months[["stored", "masked", "unexplained gaps"]].to_numpy().tolist() == [["743", "1", "1"]]
+
+
+def test_the_page_says_which_prices_are_proxies_and_what_a_proxy_is_worth(warehouse, completeness):
+    table = proxy_table(read(warehouse, "from quality.price_proxy order by all"))
+    assert table["symbol"].tolist() == ["BTC/USDT", "ETH/USDT", "AAPL", "IBM"]
+    assert table["bars"].tolist() == ["1,398", "1,400", "250", "250"]
+    shown = page(warehouse, completeness)
+    assert "What the price proxy costs" in shown
+    assert all(f"<td>{value}</td>" in shown for value in table["rms, bps"])
 
 
 def test_the_heat_map_is_a_picture_that_grows_with_its_symbols(completeness):

@@ -1,15 +1,22 @@
 """Profiles, the environment over them, and what a user is told about a wrong value."""
 
 import os
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from lem_models.orders import Limits
+from lem_pipeline.contestants import charged
+from lem_pipeline.defs.resources import bar_sources
 from lem_pipeline.errors import ConfigurationError
-from lem_pipeline.settings import PROFILES, ArchiveSource, Settings, settings
+from lem_pipeline.main_job import months
+from lem_pipeline.settings import PROFILES, ArchiveSource, Settings, settings, settings_of
 
+PACKAGED = (
+    "archive, archive-15m, archive-240m, archive-5m, archive-90m, archive-perpetual, archive-typical, archive-vwap, "
+    "demo, live"
+)
 OWN = """
 profile = "mine"
 home = "elsewhere"
@@ -59,8 +66,8 @@ def test_each_packaged_profile_loads(monkeypatch, name):
     assert profile.profile == name
     assert profile.home == Path("var") / name
     assert profile.warehouse == Path("var") / name / "warehouse.duckdb"
-    assert {asset_class for classes in profile.models.values() for asset_class in classes} == {"crypto", "dow"}
-    assert profile.market("dow") is profile.dow
+    assert {asset_class for classes in profile.models.values() for asset_class in classes} == set(profile.markets)
+    assert profile.markets.get("dow") is profile.dow and profile.markets.get("crypto") is profile.crypto
     Limits(horizon=profile.model.horizon, floor=profile.model.floor, cap=profile.model.cap)
 
 
@@ -85,7 +92,7 @@ def test_settings_are_read_once():
 @pytest.mark.parametrize("name", ["nonsense", "", "."])
 def test_an_unknown_profile_is_told_which_there_are(monkeypatch, name):
     assert complaint(monkeypatch, LEM_PROFILE=name) == (
-        f"LEM_PROFILE is {name!r}; it must be one of archive, demo, live, or the path of a TOML file"
+        f"LEM_PROFILE is {name!r}; it must be one of {PACKAGED}, or the path of a TOML file"
     )
 
 
@@ -128,6 +135,95 @@ def test_a_wrong_value_is_named_in_one_sentence(monkeypatch, variable, value, pa
     sentence = complaint(monkeypatch, **{variable: value})
     assert sentence.startswith(f"profile {PROFILES / 'demo.toml'} has wrong settings: ")
     assert all(part in sentence for part in parts), sentence
+
+
+@pytest.mark.parametrize(
+    ("profile", "source", "market", "parts"),
+    [
+        (
+            "archive",
+            "15",
+            "100",
+            ["bars of 100 minutes cannot be put together from bars of 15", "set bar_minutes to a"],
+        ),
+        ("archive", "60", "15", ["bars of 15 minutes cannot be put together from bars of 60"]),
+        (
+            "demo",
+            "15",
+            "60",
+            ["the simulated market has bars of 60 minutes and none of 15", "leave source_bar_minutes"],
+        ),
+        ("live", "90", "90", ["no venue has bars of 90 minutes", "one of 1, 3, 5, 15, 30, 60, 120"]),
+        ("archive", "60", "2880", ["crypto.bar_minutes", "less than or equal to 1440"]),
+        ("archive", "0", "60", ["crypto.source_bar_minutes", "greater than or equal to 1"]),
+    ],
+)
+def test_lengths_of_bars_that_cannot_be_had_are_refused_with_the_remedy(monkeypatch, profile, source, market, parts):
+    lengths = {"LEM_CRYPTO__SOURCE_BAR_MINUTES": source, "LEM_CRYPTO__BAR_MINUTES": market}
+    sentence = complaint(monkeypatch, LEM_PROFILE=profile, **lengths)
+    assert all(part in sentence for part in ["crypto", *parts]), sentence
+
+
+@pytest.mark.parametrize(
+    ("profile", "source", "market"),
+    [("demo", "60", "240"), ("live", "15", "90"), ("archive", "5", "250"), ("live", "240", "240")],
+)
+def test_bars_may_be_as_long_as_any_multiple_of_those_of_their_source(monkeypatch, profile, source, market):
+    lengths = {"LEM_CRYPTO__SOURCE_BAR_MINUTES": source, "LEM_CRYPTO__BAR_MINUTES": market}
+    asked = chosen(monkeypatch, LEM_PROFILE=profile, **lengths)
+    assert asked.source_bar("crypto") == timedelta(minutes=int(source))
+    assert asked.bar("crypto") == timedelta(minutes=int(market))
+    assert asked.bar("dow") == timedelta(days=1)
+
+
+def test_the_dow_is_daily_whatever_is_asked(monkeypatch):
+    assert "dow.bar_minutes: Extra inputs are not permitted" in complaint(monkeypatch, LEM_DOW__BAR_MINUTES="60")
+
+
+def test_a_venue_is_asked_for_bars_of_the_length_of_the_settings(monkeypatch):
+    lengths = {"LEM_CRYPTO__SOURCE_BAR_MINUTES": "15", "LEM_CRYPTO__BAR_MINUTES": "90"}
+    sources = bar_sources(chosen(monkeypatch, LEM_PROFILE="live", **lengths))
+    assert sources["crypto"].provenance.endswith("spot bars, 15m")
+
+
+def test_costs_count_the_bars_of_a_day_as_long_as_they_are(monkeypatch):
+    chosen(monkeypatch, LEM_CRYPTO__BAR_MINUTES="240")
+    assert charged("crypto", 0.01, None).costs.bars_per_day == 6
+    assert charged("dow", 0.01, None).costs.bars_per_day == 1
+
+
+def test_an_asset_class_that_no_model_uses_may_be_left_out(monkeypatch):
+    study = chosen(monkeypatch, LEM_PROFILE="archive-90m")
+    assert study.dow is None and list(study.markets) == list(bar_sources(study)) == ["crypto"]
+    assert months(study) == ("2020-10-01", "2022-06-01")
+
+
+def test_a_model_without_its_asset_class_is_explained(monkeypatch):
+    sentence = complaint(monkeypatch, LEM_PROFILE="archive-90m", LEM_MODELS='{"lem-dow": ["dow"]}')
+    assert "lem-dow trains on dow, whose bars the settings do not name; add a section [dow]" in sentence
+
+
+def test_archives_are_found_below_the_folder_that_the_environment_names(monkeypatch):
+    study = chosen(monkeypatch, LEM_PROFILE="archive", LEM_ARCHIVE="/data", LEM_DOW__BARS__PATH="/elsewhere/dow.csv")
+    paths = {name: source.path for name, source in bar_sources(study).items()}
+    assert paths == {"crypto": "/data/crypto-binance-spot-1h/bars.parquet", "dow": "/elsewhere/dow.csv"}
+
+
+def test_every_study_that_the_archive_shows_is_a_packaged_profile_with_a_home_of_its_own(monkeypatch):
+    names = chosen(monkeypatch, LEM_PROFILE="archive", LEM_HOME="/tmp/elsewhere").studies
+    assert sorted(names) == sorted(path.stem for path in PROFILES.glob("archive-*.toml"))
+    studies = [settings_of(name) for name in names]
+    assert [study.home for study in studies] == [Path("var") / name for name in names]
+    assert [study.profile for study in studies] == names
+    assert all(len(study.models) == 1 for study in studies)
+
+
+def test_the_proxy_study_differs_from_its_twin_in_the_price_alone():
+    true, typical = settings_of("archive-vwap"), settings_of("archive-typical")
+    assert (true.dow.price, typical.dow.price) == ("vwap", "typical")
+    alike = {"home": Path(), "profile": ""}
+    assert true.model_copy(update=alike) == typical.model_copy(update=alike | {"dow": true.dow})
+    assert typical.dow.model_copy(update={"price": "vwap"}) == true.dow
 
 
 def test_a_period_that_starts_in_the_future_is_refused(monkeypatch):

@@ -101,7 +101,7 @@ def test_a_description_is_the_comment_behind_its_column(file):
 
 
 def test_a_parameter_is_bound_only_where_it_is_used(tmp_path):
-    assert FEATURES.bind(PARAMETERS) == {"horizon": PARAMETERS["horizon"]}
+    assert FEATURES.bind(PARAMETERS) == {name: PARAMETERS[name] for name in ("horizon", "crypto_bar_minutes")}
     assert set(WINDOWS.bind(PARAMETERS)) == {
         "lookback",
         "horizon",
@@ -110,7 +110,11 @@ def test_a_parameter_is_bound_only_where_it_is_used(tmp_path):
         "dow_members_only",
         "unseen_symbols",
     }
-    assert TABLE_FILES["staging.crypto_bars"].bind(PARAMETERS) == {}
+    assert set(TABLE_FILES["staging.crypto_bars"].bind(PARAMETERS)) == {
+        "crypto_source_bar_minutes",
+        "crypto_bar_minutes",
+    }
+    assert TABLE_FILES["staging.dow_bars"].bind(PARAMETERS) == {}
     file = sql_file(tmp_path, "-- One row.\nselect $lookback + $lookback as twice, '$horizon' as text -- $train")
     assert file.bind(PARAMETERS) == {"lookback": PARAMETERS["lookback"]}
 

@@ -264,10 +264,10 @@ def test_a_live_market_must_have_bars_of_the_present(tmp_path):
     bars = bars_at(pd.date_range(end=now - timedelta(hours=2), periods=400, freq="h"), "BTC/USDT")
     check = (Path(__file__).parents[2] / "sql/checks/bars/market_bars/live_series_reach_the_present.sql").read_text()
     warehouse = build(tmp_path, crypto=bars, schemas=CHECKED)
-    assert read(warehouse, check, live=["crypto"]).empty
+    assert read(warehouse, check, live=["crypto"], crypto_bar_minutes=60).empty
     execute(warehouse, "delete from bars.market_bars where bar_start > now() - interval 40 hours")
-    assert len(read(warehouse, check, live=["crypto"])) == 1
-    assert read(warehouse, check, live=["dow"]).empty
+    assert len(read(warehouse, check, live=["crypto"], crypto_bar_minutes=60)) == 1
+    assert read(warehouse, check, live=["dow"], crypto_bar_minutes=60).empty
 
 
 def test_coverage_of_the_index_counts_its_members_of_the_day(tmp_path):
@@ -278,6 +278,28 @@ def test_coverage_of_the_index_counts_its_members_of_the_day(tmp_path):
     assert row["with_bars"] == 250 + joined.sum()
     assert "Apple" not in row["companies_without_bars"].split(", ")
     assert {"Boeing", "General Electric"} <= set(row["companies_without_bars"].split(", "))
+
+
+def test_the_error_of_the_price_proxy_is_measured_where_the_vwap_is_known(tmp_path):
+    bars = hourly(400, ["A", "B"])
+    typical = bars[["high", "low", "close"]].mean(axis=1)
+    known = bars["symbol"] == "A"
+    off = np.where(bars.index % 2, 3e-4, -1e-4)  # of the typical price over the VWAP
+    bars["notional"] = np.where(known, bars["volume"] * typical / (1 + off), np.nan)
+    silent = bars.index == 7
+    bars.loc[silent, ["volume", "notional", "taker_buy_volume"]] = 0.0
+    warehouse = build(tmp_path, bars, schemas=CHECKED)
+    one, other = read(warehouse, "from quality.price_proxy order by symbol").to_dict("records")
+    measured = off[known & ~silent]
+    assert (one["bars"], one["bars_with_vwap"], one["proxy_share"]) == (399, 399, 0.0)
+    assert one["mean_error_bps"] == pytest.approx(1e4 * measured.mean())
+    assert one["rms_error_bps"] == pytest.approx(1e4 * np.sqrt((measured**2).mean()))
+    returns = np.log(bars.loc[known & ~silent, "close"]).diff()
+    in_sigma = (measured / returns.rolling(168, min_periods=2).std().shift()).dropna()
+    assert one["mean_error_sigma"] == pytest.approx(in_sigma.mean())
+    assert one["rms_error_sigma"] == pytest.approx(np.sqrt((in_sigma**2).mean()))
+    assert (other["bars"], other["bars_with_vwap"], other["proxy_share"]) == (400, 0, 1.0)
+    assert np.isnan([other["mean_error_bps"], other["rms_error_sigma"]]).all()
 
 
 def restored(shared_data: Path, name: str) -> pd.DataFrame:
@@ -370,5 +392,5 @@ def test_the_listed_bad_ticks_of_real_shares_are_flagged(tmp_path, shared_data):
 
 def test_an_empty_warehouse_has_an_empty_ledger(tmp_path):
     warehouse = build(tmp_path, schemas=CHECKED)
-    for table in ("expected_bars", "gap_ledger", "completeness", "dow_coverage"):
+    for table in ("expected_bars", "gap_ledger", "completeness", "dow_coverage", "price_proxy"):
         assert read(warehouse, f"from quality.{table}").empty

@@ -238,3 +238,13 @@ def test_no_window_straddles_whatever_gaps_there_are(scratch, gaps, silent, spli
     market = Built.of(warehouse)
     event(f"{len(market.windows) // 50 * 50} windows or more")
     assert_windows_are_those_of_a_plain_search(market)
+
+
+def test_a_series_may_carry_the_name_of_its_time_unless_that_is_another_companys_today(tmp_path):
+    bars = daily(600, ("UTX", "DWDP", "T", "SBC"), since="2002-01-02")
+    warehouse = build(tmp_path, dow=bars)
+    windows = read(warehouse, "select distinct symbol from windows.order_windows order by all")["symbol"].tolist()
+    assert windows == ["SBC", "T", "UTX"], "United Technologies and SBC, by either name; DowDuPont joined in 2017"
+    coverage = read(warehouse, "from quality.dow_coverage order by year")
+    assert coverage["with_bars"].sum() == 600 * 2
+    assert "AT&T Corp." in coverage["companies_without_bars"][0].split(", ")

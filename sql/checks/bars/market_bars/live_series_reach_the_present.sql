@@ -1,8 +1,8 @@
--- A market that is fetched up to now has a bar of the last hour or session that ended a day and a half ago.
+-- A market that is fetched up to now has a bar of the clock or session that ended a day and a half ago.
 with
 
 expected as (
-    select 'crypto' as asset_class, now() - interval 37 hours as ends_at
+    select 'crypto' as asset_class, now() - interval 36 hours - to_minutes($crypto_bar_minutes) as ends_at
 
     union all
 
