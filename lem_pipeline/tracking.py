@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lem_models.lem import LEM
     from lem_models.orders import OrderBatch
 
-ALIAS = "challenger"
+CHALLENGER, CHAMPION = "challenger", "champion"
 UNCHOSEN = {"snapshot", "seed", "features"}  # parameters of a run that nobody tunes
 
 
@@ -89,9 +89,19 @@ class Tracking(dg.ConfigurableResource):
         runs = client.search_runs([found.experiment_id], max_results=50_000)
         return len({frozenset((k, v) for k, v in run.data.params.items() if k not in UNCHOSEN) for run in runs})
 
-    def latest(self, name: str, alias: str = ALIAS) -> "ModelVersion":
-        """The version that an alias points at."""
-        return self.client().get_model_version_by_alias(name, alias)
+    def latest(self, name: str) -> "ModelVersion":
+        """The version that was registered last."""
+        return self.client().get_model_version_by_alias(name, CHALLENGER)
+
+    def champion(self, name: str) -> "ModelVersion | None":
+        """The version that trades, if any does."""
+        client = self.client()
+        version = client.get_registered_model(name).aliases.get(CHAMPION)
+        return client.get_model_version(name, version) if version else None
+
+    def crown(self, name: str, version: str) -> None:
+        """Point alias ``champion`` at a version; ``promotion`` alone calls this, after the gates."""
+        self.client().set_registered_model_alias(name, CHAMPION, version)
 
     def registered(self, name: str, fingerprint: str) -> "ModelVersion | None":
         """The version of a model made from the same data, code and settings, if there is one."""
@@ -133,15 +143,15 @@ class Tracking(dg.ConfigurableResource):
         number = str(logged.registered_model_version)
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
-        client.set_registered_model_alias(name, ALIAS, number)
+        client.set_registered_model_alias(name, CHALLENGER, number)
         return client.get_model_version(name, number)
 
-    def load(self, name: str, alias: str = ALIAS) -> Any:
-        """The registered model, as any other program would load it."""
+    def load(self, name: str, version: str | None = None) -> Any:
+        """A registered model, the latest version unless one is named, as any other program would load it."""
         import mlflow
 
         self.client()
-        return mlflow.pyfunc.load_model(f"models:/{name}@{alias}")
+        return mlflow.pyfunc.load_model(f"models:/{name}/{version}" if version else f"models:/{name}@{CHALLENGER}")
 
 
 def _log_example(example: "OrderBatch", model: "LEM", folder: Path) -> None:

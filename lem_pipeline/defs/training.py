@@ -94,6 +94,8 @@ def _train(
         "dagster.run_page": f"{DAGSTER_UI}/runs/{context.run.run_id}",
         "dagster.asset": model_key(name).to_user_string(),
         "data.snapshot": data.snapshot,
+        "data.chosen_until": data.last_bar("validation", model_config.horizon).isoformat(),
+        "data.until": data.last_bar("test", model_config.horizon).isoformat(),
         "code.version": code_version(),
         "fingerprint": mark,
         "simulated": str(any(chosen.market(a).bars.source == "simulated" for a in asset_classes)).lower(),
