@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 import lem_models
-from lem_pipeline.errors import LookAheadError
+from lem_pipeline.errors import LookAheadError, PromotionError
 
 if TYPE_CHECKING:
     import mlflow
@@ -102,6 +103,22 @@ class Tracking(dg.ConfigurableResource):
     def crown(self, name: str, version: str) -> None:
         """Point alias ``champion`` at a version; ``promotion`` alone calls this, after the gates."""
         self.client().set_registered_model_alias(name, CHAMPION, version)
+
+    def note_decision(self, name: str, version: str, at: datetime, sentence: str) -> None:
+        """Tag a version with what was decided about it; every decision has a tag of its own."""
+        self.client().set_model_version_tag(name, version, f"promotion.{at:%Y-%m-%dT%H:%M:%S.%fZ}", sentence)
+
+    def version(self, name: str, number: str) -> "ModelVersion":
+        """A registered version.
+
+        Raises:
+            PromotionError: There is none of that number.
+        """
+        versions = {str(v.version): v for v in self.client().search_model_versions(f"name = '{name}'")}
+        if number not in versions:
+            known = ", ".join(sorted(versions, key=int)) or "none"
+            raise PromotionError(f"{name} has no version {number}; it has {known}")
+        return versions[number]
 
     def registered(self, name: str, fingerprint: str) -> "ModelVersion | None":
         """The version of a model made from the same data, code and settings, if there is one."""
