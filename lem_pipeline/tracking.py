@@ -137,14 +137,12 @@ class Tracking(dg.ConfigurableResource):
                 "registered; train it with information_set 'causal', the default"
             )
         import mlflow
-        import torch
 
         from lem_pipeline import serving
 
         with tempfile.TemporaryDirectory() as folder:
             weights, config = Path(folder) / "weights.pt", Path(folder) / "config.json"
-            torch.save(model.state_dict(), weights)
-            config.write_text(json.dumps(model.config.to_dict(), indent=2))
+            serving.write(model, weights, config)
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=serving.__file__,
