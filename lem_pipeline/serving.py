@@ -32,7 +32,17 @@ class RefusedError(MlflowException, ValueError):
     """Input that no market shows, or a model that must not be served; MLflow's server answers it with status 400."""
 
     def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
         super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)
+
+    @property
+    def message(self) -> str:
+        """The sentence, and nothing before it."""
+        return self.sentence
+
+    @message.setter
+    def message(self, _: str) -> None:
+        """MLflow's server would put all of the input before it."""
 
 
 class ServedLEM(PythonModel):
