@@ -108,6 +108,12 @@ class Tracking(dg.ConfigurableResource):
         """Tag a version with what was decided about it; every decision has a tag of its own."""
         self.client().set_model_version_tag(name, version, f"promotion.{at:%Y-%m-%dT%H:%M:%S.%fZ}", sentence)
 
+    def describe(self, name: str, number: str, card: str) -> None:
+        """Put a model card on a version, and beside its run."""
+        client = self.client()
+        version = client.update_model_version(name, number, card)
+        client.log_text(str(version.run_id), card, "model_card.md")
+
     def version(self, name: str, number: str) -> "ModelVersion":
         """A registered version.
 

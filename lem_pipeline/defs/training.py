@@ -94,6 +94,8 @@ def _train(
         "dagster.run_page": f"{DAGSTER_UI}/runs/{context.run.run_id}",
         "dagster.asset": model_key(name).to_user_string(),
         "data.snapshot": data.snapshot,
+        "data.symbols": ", ".join(sorted(set(data.keys["symbol"].to_pylist()))),
+        "data.from": data.first_bar("train").isoformat(),
         "data.chosen_until": data.last_bar("validation", model_config.horizon).isoformat(),
         "data.until": data.last_bar("test", model_config.horizon).isoformat(),
         "code.version": code_version(),

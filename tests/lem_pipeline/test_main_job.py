@@ -273,6 +273,21 @@ def test_the_first_version_trades_and_the_log_says_why(first_run: subprocess.Com
     assert "lem-crypto/1 is promoted: no version traded before" in first_run.stdout
 
 
+def test_the_registry_shows_a_card_with_purpose_data_results_gates_and_limits(
+    first_run: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    store = f"sqlite:///{home / 'mlflow.db'}"
+    client = mlflow.MlflowClient(store, store)
+    version = client.get_model_version_by_alias("lem-dow", "challenger")
+    card = version.description
+    assert Path(client.download_artifacts(version.run_id, "model_card.md")).read_text() == card
+    assert card.startswith("# lem-dow, version 1\n") and "SIMULATED" in card
+    assert "- instruments: AAPL, IBM\n" in card
+    assert "| lem-dow | 6 |" in card and "lem-crypto" not in card
+    assert "not a bit moved" in card
+    assert "## Limits" in card
+
+
 def test_a_second_run_loses_and_doubles_nothing(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
     tables = ("raw.crypto_bars", "raw.dow_bars", "features.bar_features", "windows.order_windows")
     before = {name: sorted(table(home, f"from {name}"), key=str) for name in tables}
