@@ -3,11 +3,16 @@
 import io
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from getpass import getuser
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from lem_pipeline.promotion import Decision, Desk
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -120,6 +125,61 @@ def compare(
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(comparison_page(found), encoding="utf-8")
     typer.echo(f"\nreport      {page.resolve()}")
+
+
+Model = Annotated[str, typer.Argument(help="a model of the profile, such as lem-crypto")]
+Reason = Annotated[str, typer.Option(help="why, for the log")]
+
+
+@app.command()
+def promote(
+    model: Model,
+    version: Annotated[str, typer.Option(help="the version that shall trade, whatever the rule says")] = "",
+    reason: Reason = "",
+    profile: Profile = "demo",
+) -> None:
+    """Judge the latest version of a model and let it trade if it is better; or name a version and say why.
+
+    Exit code 0: promoted, or the champion stays. 3: refused.
+
+    Example: lem promote lem-crypto --version 3 --reason "new fee schedule"
+    """
+    desk = _desk(profile)
+    _decide(lambda: desk.promote(model, version, getuser(), reason) if version else desk.decide(model))
+
+
+@app.command()
+def roll_back(model: Model, reason: Reason = "", profile: Profile = "demo") -> None:
+    """Give the place back to the version of a model that traded before. Exit code 3: refused.
+
+    Example: lem roll-back lem-crypto --reason "fills worse than in the report"
+    """
+    desk = _desk(profile)
+    _decide(lambda: desk.roll_back(model, getuser(), reason))
+
+
+def _desk(profile: str) -> "Desk":
+    _prepare(profile)
+    from lem_pipeline.promotion import Desk
+    from lem_pipeline.settings import settings
+    from lem_pipeline.storage import Warehouse
+    from lem_pipeline.tracking import Tracking
+
+    chosen = settings()
+    warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)
+    return Desk(chosen, warehouse, Tracking(home=str(chosen.home)), "command line")
+
+
+def _decide(decision: Callable[[], "Decision"]) -> None:
+    from lem_pipeline.errors import LemError
+
+    try:
+        made = decision()
+    except LemError as error:
+        _fail(str(error))
+    typer.echo(made.sentence)
+    if made.action == "refused":
+        raise typer.Exit(3)
 
 
 def _prepare(profile: str) -> None:

@@ -1,6 +1,7 @@
 """From improvements per day to means with intervals: of each strategy, and of the model over each other strategy."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ MODEL_STRATEGY = "LEM"
 TWAP_STRATEGY = "TWAP"
 STOPPING_STRATEGY = "no-forecast stopping"
 SHUFFLED = "LEM, features shuffled"
+CHAMPION_STRATEGY = "champion"
 ORACLE = "oracle (sees the future)"
 ALL_KINDS = "all kinds"
 KIND = ["benchmark", "target", "minimum_duration"]
@@ -67,6 +69,24 @@ def edge_intervals(daily: pd.DataFrame) -> pd.DataFrame:
         edges = _described(paired, str(asset_class), "bps").assign(is_better=_corrected(paired, str(asset_class)))
         found.append(edges.assign(model=model, asset_class=asset_class, **_size(rows)).reset_index())
     return pd.concat(found, ignore_index=True)
+
+
+def average_edge(daily: pd.DataFrame, baseline: str, durations: Sequence[int]) -> dict[str, float]:
+    """What one model gains over a baseline in headline orders, averaged over durations: one question, one answer.
+
+    Args:
+        daily: Rows of `reports.daily_improvements`, of one model.
+        baseline: Strategy that played the same orders.
+        durations: Minimum durations, each of the same weight.
+
+    Returns:
+        mean_bps, low_bps, high_bps and minimum_detectable_bps; no interval where the days hold less than two blocks.
+    """
+    rows = headline_orders(daily)
+    rows = rows[rows["minimum_duration"].isin(durations) & rows["strategy"].isin([MODEL_STRATEGY, baseline])]
+    edge = _paired(rows).mean(axis=1).to_frame("edge")
+    found = _described(edge, str(rows["asset_class"].iloc[0]), "bps")
+    return {str(name): float(value) for name, value in found.iloc[0].items()}
 
 
 def walk_forward_edges(daily: pd.DataFrame) -> pd.DataFrame:

@@ -53,6 +53,10 @@ class LookAheadError(LemError):
     """A model knows what it cannot know: it may measure what that is worth, and is not registered."""
 
 
+class PromotionError(LemError):
+    """A version cannot take or give up its place."""
+
+
 class NoOrderWindowsError(LemError):
     """The data hold no run of bars as long as lookback and horizon ask for."""
 

@@ -13,7 +13,7 @@ LOOKS_SCHEMA = pa.schema(
     {
         "results_table": pa.string(),
         "model": pa.string(),
-        "versions": pa.string(),
+        "versions": pa.list_(pa.string()),
         "data_snapshot": pa.string(),
         "code": pa.string(),
         "run": pa.string(),
@@ -29,14 +29,14 @@ class Look:
     Attributes:
         results_table: Where the results are kept, ``schema.name``.
         model: Registered model.
-        versions: Its version, and those of its rivals on the same orders.
+        versions: Its version first, then those of the models beside it on the same orders.
         data_snapshot: Hash of bars and windows.
         code: Hash of the code that decides and keeps the accounts.
     """
 
     results_table: str
     model: str
-    versions: str
+    versions: tuple[str, ...]
     data_snapshot: str
     code: str
 
@@ -71,14 +71,14 @@ def forget_other_models(warehouse: Warehouse, table: str, models: list[str]) -> 
 
 
 def looks(warehouse: Warehouse, model: str, results_table: str) -> tuple[int, int]:
-    """How often the hold-out was looked at: with the latest versions, and with all versions of the model."""
+    """How often the hold-out was looked at: with the latest version, and with all versions of the model."""
     if not warehouse.has_table(LOOKS):
         return 0, 0
     counts = warehouse.read(
         f"""
-        select count(*) filter (where versions = latest), count(*)
+        select count(*) filter (where version = latest), count(*)
         from (
-            select versions, arg_max(versions, looked_at) over () as latest
+            select versions[1] as version, arg_max(versions[1], looked_at) over () as latest
             from {LOOKS} where model = $model and results_table = $results_table
         )
         """,
@@ -100,5 +100,10 @@ def _is_kept(warehouse: Warehouse, look: Look) -> bool:
         """,
         {"model": look.model, "results_table": look.results_table},
     ).to_pylist()
-    wanted = {"versions": look.versions, "data_snapshot": look.data_snapshot, "code": look.code}
-    return wanted in last
+    # Models that played beside it and are no longer asked for do not spoil what it did.
+    return any(
+        (stored["data_snapshot"], stored["code"]) == (look.data_snapshot, look.code)
+        and set(stored["versions"]) >= set(look.versions)
+        and stored["versions"][0] == look.versions[0]
+        for stored in last
+    )

@@ -85,6 +85,7 @@ def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[st
     yield ""
     for name in chosen.models:
         yield f"model       {metadata['models/' + name.replace('-', '_')]['model'].value}, alias challenger"
+        yield f"desk        {metadata['promotions/' + name.replace('-', '_')]['decision'].value}"
     yield f"report      {metadata['reports/comparison']['report'].value}"
     yield f"quality     {metadata['reports/data_quality']['report'].value}"
     yield f"Dagster UI  make ui PROFILE={chosen.profile}       (http://127.0.0.1:3000)"

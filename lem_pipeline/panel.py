@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -56,6 +58,14 @@ class OrderPanel:
                 f"there is no {split} window; ingest a longer period, or shorten lookback or horizon"
             )
         return torch.from_numpy(np.flatnonzero(chosen))
+
+    def last_bar(self, split: str, horizon: int) -> datetime:
+        """Start of the last bar that orders of a split trade in."""
+        return cast(datetime, pc.max(self.keys["bar_start"].take((self.rows(split) + horizon - 1).numpy())).as_py())
+
+    def first_bar(self, split: str) -> datetime:
+        """Start of the first bar that orders of a split trade in."""
+        return cast(datetime, pc.min(self.keys["bar_start"].take(self.rows(split).numpy())).as_py())
 
 
 def on_fold(data: OrderPanel, warehouse: Warehouse, asset_classes: Sequence[str], fold: int) -> OrderPanel:

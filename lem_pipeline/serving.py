@@ -3,14 +3,18 @@
 MLflow runs this file as it is ("models from code"), with ``lem_models`` beside it: it imports nothing of the pipeline.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 
@@ -20,7 +24,25 @@ from lem_models.orders import SCENARIOS, MarketPath, OrderBatch
 
 _POSITIVE = ("arrival", "price", "close", "volatility")
 _NOT_NEGATIVE = ("volume", "expected_volume")
+_HASH = "weights_sha256"
 _REMEDY = "repeat the last known bar for bars to come"
+
+
+class RefusedError(MlflowException, ValueError):
+    """Input that no market shows, or a model that must not be served; MLflow's server answers it with status 400."""
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+        super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)
+
+    @property
+    def message(self) -> str:
+        """The sentence, and nothing before it."""
+        return self.sentence
+
+    @message.setter
+    def message(self, _: str) -> None:
+        """MLflow's server would put all of the input before it."""
 
 
 class ServedLEM(PythonModel):
@@ -37,16 +59,29 @@ class ServedLEM(PythonModel):
         """Read configuration and weights; weights are tensors alone, no code is loaded.
 
         Raises:
-            ValueError: The model was made to see the bar it trades in, which nobody can serve.
+            RefusedError: The weights are not those that were registered, other code made them, or the model was made to
+                see the bar it trades in, which nobody can serve.
         """
-        config = LEMConfig.from_dict(json.loads(Path(context.artifacts["config"]).read_text()))
+        weights = Path(context.artifacts["weights"])
+        recipe = json.loads(Path(context.artifacts["config"]).read_text())
+        if recipe.pop(_HASH, None) not in (None, content_hash(weights)):
+            raise RefusedError("the weights are not those that were registered; fetch the version again, or train anew")
+        try:
+            config = LEMConfig.from_dict(recipe)
+            self.model = LEM(config)
+            self.model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except UnpicklingError as error:
+            raise RefusedError("the weights file holds more than tensors, and nothing of it was run") from error
+        except (TypeError, RuntimeError) as error:
+            raise RefusedError(
+                "this version was registered by other code than is imported here; load it in a fresh process, which "
+                f"takes the code that was saved with it, or train it again ({str(error).splitlines()[0]})"
+            ) from error
         if config.information_set != "causal":
-            raise ValueError(
+            raise RefusedError(
                 f"this model sees the bar it trades in (information_set {config.information_set!r}) and cannot be "
                 "served; serve one that was trained with information_set 'causal'"
             )
-        self.model = LEM(config)
-        self.model.load_state_dict(torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True))
         self.model.eval()
 
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> np.ndarray:
@@ -56,12 +91,24 @@ class ServedLEM(PythonModel):
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
         for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} holds a value that is not finite; {_REMEDY}")
+                raise RefusedError(f"{name} holds a value that is not finite; {_REMEDY}")
             if name in _POSITIVE and not (tensor > 0).all():
-                raise ValueError(f"{name} holds {tensor.min():g}, and must be positive; {_REMEDY}")
+                raise RefusedError(f"{name} holds {tensor.min():g}, and must be positive; {_REMEDY}")
             if name in _NOT_NEGATIVE and (tensor < 0).any():
-                raise ValueError(f"{name} holds {tensor.min():g}, and cannot be negative; {_REMEDY}")
+                raise RefusedError(f"{name} holds {tensor.min():g}, and cannot be negative; {_REMEDY}")
         return self.model.schedule(OrderBatch(tensors.pop("features"), MarketPath(**tensors))).numpy()
+
+
+def write(model: LEM, weights: Path, config: Path) -> None:
+    """Write what :meth:`ServedLEM.load_context` reads: tensors, and a recipe that knows their hash."""
+    torch.save(model.state_dict(), weights)
+    config.write_text(json.dumps({**model.config.to_dict(), _HASH: content_hash(weights)}, indent=2))
+
+
+def content_hash(weights: Path) -> str:
+    """SHA-256 of a file."""
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def signature(config: LEMConfig) -> ModelSignature:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 import lem_models
-from lem_pipeline.errors import LookAheadError
+from lem_pipeline.errors import LookAheadError, PromotionError
 
 if TYPE_CHECKING:
     import mlflow
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from lem_models.lem import LEM
     from lem_models.orders import OrderBatch
 
-ALIAS = "challenger"
+CHALLENGER, CHAMPION = "challenger", "champion"
 UNCHOSEN = {"snapshot", "seed", "features"}  # parameters of a run that nobody tunes
 
 
@@ -89,9 +90,41 @@ class Tracking(dg.ConfigurableResource):
         runs = client.search_runs([found.experiment_id], max_results=50_000)
         return len({frozenset((k, v) for k, v in run.data.params.items() if k not in UNCHOSEN) for run in runs})
 
-    def latest(self, name: str, alias: str = ALIAS) -> "ModelVersion":
-        """The version that an alias points at."""
-        return self.client().get_model_version_by_alias(name, alias)
+    def latest(self, name: str) -> "ModelVersion":
+        """The version that was registered last."""
+        return self.client().get_model_version_by_alias(name, CHALLENGER)
+
+    def champion(self, name: str) -> "ModelVersion | None":
+        """The version that trades, if any does."""
+        client = self.client()
+        version = client.get_registered_model(name).aliases.get(CHAMPION)
+        return client.get_model_version(name, version) if version else None
+
+    def crown(self, name: str, version: str) -> None:
+        """Point alias ``champion`` at a version; ``promotion`` alone calls this, after the gates."""
+        self.client().set_registered_model_alias(name, CHAMPION, version)
+
+    def note_decision(self, name: str, version: str, at: datetime, sentence: str) -> None:
+        """Tag a version with what was decided about it; every decision has a tag of its own."""
+        self.client().set_model_version_tag(name, version, f"promotion.{at:%Y-%m-%dT%H:%M:%S.%fZ}", sentence)
+
+    def describe(self, name: str, number: str, card: str) -> None:
+        """Put a model card on a version, and beside its run."""
+        client = self.client()
+        version = client.update_model_version(name, number, card)
+        client.log_text(str(version.run_id), card, "model_card.md")
+
+    def version(self, name: str, number: str) -> "ModelVersion":
+        """A registered version.
+
+        Raises:
+            PromotionError: There is none of that number.
+        """
+        versions = {str(v.version): v for v in self.client().search_model_versions(f"name = '{name}'")}
+        if number not in versions:
+            known = ", ".join(sorted(versions, key=int)) or "none"
+            raise PromotionError(f"{name} has no version {number}; it has {known}")
+        return versions[number]
 
     def registered(self, name: str, fingerprint: str) -> "ModelVersion | None":
         """The version of a model made from the same data, code and settings, if there is one."""
@@ -110,14 +143,12 @@ class Tracking(dg.ConfigurableResource):
                 "registered; train it with information_set 'causal', the default"
             )
         import mlflow
-        import torch
 
         from lem_pipeline import serving
 
         with tempfile.TemporaryDirectory() as folder:
             weights, config = Path(folder) / "weights.pt", Path(folder) / "config.json"
-            torch.save(model.state_dict(), weights)
-            config.write_text(json.dumps(model.config.to_dict(), indent=2))
+            serving.write(model, weights, config)
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=serving.__file__,
@@ -133,15 +164,15 @@ class Tracking(dg.ConfigurableResource):
         number = str(logged.registered_model_version)
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
-        client.set_registered_model_alias(name, ALIAS, number)
+        client.set_registered_model_alias(name, CHALLENGER, number)
         return client.get_model_version(name, number)
 
-    def load(self, name: str, alias: str = ALIAS) -> Any:
-        """The registered model, as any other program would load it."""
+    def load(self, name: str, version: str | None = None) -> Any:
+        """A registered model, the latest version unless one is named, as any other program would load it."""
         import mlflow
 
         self.client()
-        return mlflow.pyfunc.load_model(f"models:/{name}@{alias}")
+        return mlflow.pyfunc.load_model(f"models:/{name}/{version}" if version else f"models:/{name}@{CHALLENGER}")
 
 
 def _log_example(example: "OrderBatch", model: "LEM", folder: Path) -> None:

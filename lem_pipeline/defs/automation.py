@@ -9,14 +9,16 @@ from lem_pipeline.universe import ASSET_CLASSES
 
 TABLES = dg.AssetSelection.groups("raw", "staging", "bars", "quality", "features", "windows")
 FOR_READERS = dg.AssetSelection.assets(["reports", "readers_copy"])
-MODELS = dg.AssetSelection.groups("models", "results", "reports")
+MODELS = dg.AssetSelection.groups("models", "results", "reports", "promotions")
 UNSETTLED = max(asset.settles_after for asset in ASSET_CLASSES.values()) + timedelta(days=1)
 
 main = dg.define_asset_job("main", dg.AssetSelection.all(), description="Everything: from source to report.")
 ingest = dg.define_asset_job(
     "ingest", TABLES | FOR_READERS, description="Fetch new bars, then rebuild features and windows."
 )
-train = dg.define_asset_job("train_and_compare", MODELS, description="Train, register, evaluate and report.")
+train = dg.define_asset_job(
+    "train_and_compare", MODELS, description="Train, register, evaluate, report, and judge who trades."
+)
 
 
 @dg.schedule(

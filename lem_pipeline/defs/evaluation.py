@@ -99,6 +99,7 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
 )
 def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""
+    from lem_pipeline.model_card import model_card
     from lem_pipeline.provenance import provenance
     from lem_pipeline.report import Results, comparison_html, headline_markdown, verdict
     from lem_pipeline.report_tables import headline_table
@@ -125,6 +126,12 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
+    for name in chosen.models:
+        version = tracking.latest(name)
+        improvements, edges, scenarios = (frame[frame["model"] == name] for frame in shown)
+        table = headline_markdown(improvements, edges, scenarios, simulated=False)
+        card = model_card(name, str(version.version), version.tags, table)
+        tracking.describe(name, str(version.version), card)
     rows = headline_table(*shown).to_dict("records")
     headline = [
         dg.TableRecord({ours: str(row[name]).translate(UNBROKEN) for name, ours in UI_COLUMNS.items()}) for row in rows

@@ -10,6 +10,7 @@ from lem_pipeline.defs.training import model_key
 from lem_pipeline.failures import explained
 from lem_pipeline.holdout import Look, forget_other_models, look_once
 from lem_pipeline.panel import OrderPanel
+from lem_pipeline.players import players
 from lem_pipeline.settings import settings
 from lem_pipeline.sql_assets import table_metadata
 from lem_pipeline.storage import Warehouse, written
@@ -46,12 +47,9 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
     chosen = settings().model
 
     def play(name: str, asset_classes: Sequence[str], data: OrderPanel) -> Iterator[pa.Table]:
-        rivals = [
-            Registered(tracking.load(rival), f"LEM with {found.recurrence.upper()}")
-            for rival, found in settings().rivals.items()
-            if found.rival_of == name
-        ]
-        strategies = contestants(Registered(tracking.load(name)), rivals, data, chosen)
+        own, *others = players(name, settings().rivals, tracking, data)
+        rivals = [Registered(tracking.load(other.model, other.version), other.strategy) for other in others]
+        strategies = contestants(Registered(tracking.load(own.model, own.version)), rivals, data, chosen)
         for asset_class in asset_classes:
             rows = data.rows("test", chosen.horizon, asset_class)
             context.log.info(f"{name}: {len(rows):,} test windows that do not overlap")
@@ -103,8 +101,9 @@ def _of_every_model(
     with explained():
         for name, asset_classes in chosen.models.items():
             data = read_panel(warehouse, asset_classes)
-            rivals = [rival for rival, found in chosen.rivals.items() if found.rival_of == name]
-            versions = ", ".join(f"{each}/{tracking.latest(each).version}" for each in (name, *rivals))
+            versions = tuple(
+                f"{player.model}/{player.version}" for player in players(name, settings().rivals, tracking, data)
+            )
             look = Look(table, name, versions, data.snapshot, model_code_hash())
             played = look_once(
                 warehouse,
@@ -113,7 +112,7 @@ def _of_every_model(
                 lambda: play(name, asset_classes, data),  # noqa: B023
             )
             if not played:
-                context.log.info(f"{name}: {versions} has met these test orders before; its results are kept")
+                context.log.info(f"{versions[0]} has met these test orders before; its results are kept")
         forget_other_models(warehouse, table, list(chosen.models))
         with warehouse.connection() as connection:
             stored = written(connection, table, 0)

@@ -9,7 +9,7 @@ from lem_pipeline.holdout import LOOKS, Look, forget_other_models, look_once, lo
 from lem_pipeline.storage import Warehouse
 
 RESULTS = "results.order_results"
-FIRST = Look(RESULTS, "lem-crypto", "lem-crypto/1", "a snapshot", "some code")
+FIRST = Look(RESULTS, "lem-crypto", ("lem-crypto/1", "lem-crypto-gru/1"), "a snapshot", "some code")
 
 
 @pytest.fixture
@@ -38,13 +38,23 @@ def test_the_same_version_on_the_same_data_is_played_once(warehouse):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"versions": "lem-crypto/2"}, {"data_snapshot": "another"}, {"code": "other code"}], ids=str
+    "changed",
+    [{"versions": ("lem-crypto/2", "lem-crypto-gru/1")}, {"data_snapshot": "another"}, {"code": "other code"}],
+    ids=str,
 )
 def test_another_version_other_data_and_other_code_are_another_look(warehouse, changed):
     look_once(warehouse, FIRST, "a run", results_of("lem-crypto", 1.0))
     assert look_once(warehouse, replace(FIRST, **changed), "another run", results_of("lem-crypto", 2.0))
     assert stored(warehouse) == [("lem-crypto", 2.0)] * 4
     assert looks(warehouse, "lem-crypto", RESULTS) == (1 if "versions" in changed else 2, 2)
+
+
+def test_a_model_that_no_longer_plays_beside_it_asks_for_no_new_look_and_one_that_joins_does(warehouse):
+    look_once(warehouse, FIRST, "a run", results_of("lem-crypto", 1.0))
+    alone = replace(FIRST, versions=("lem-crypto/1",))
+    assert not look_once(warehouse, alone, "another run", results_of("lem-crypto", 2.0))
+    joined = replace(FIRST, versions=("lem-crypto/1", "lem-crypto/7"))
+    assert look_once(warehouse, joined, "another run", results_of("lem-crypto", 2.0))
 
 
 def test_results_that_are_gone_are_played_again_and_counted_again(warehouse):
@@ -62,14 +72,14 @@ def test_a_look_that_fails_half_way_keeps_the_results_before_and_is_not_counted(
         raise RuntimeError("the power went")
 
     with pytest.raises(RuntimeError):
-        look_once(warehouse, replace(FIRST, versions="lem-crypto/2"), "another run", broken)
+        look_once(warehouse, replace(FIRST, versions=("lem-crypto/2",)), "another run", broken)
     assert stored(warehouse) == [("lem-crypto", 1.0)] * 4
     assert looks(warehouse, "lem-crypto", RESULTS) == (1, 1)
 
 
 def test_models_stand_beside_each_other_until_the_settings_drop_one(warehouse):
     look_once(warehouse, FIRST, "a run", results_of("lem-crypto", 1.0))
-    look_once(warehouse, replace(FIRST, model="lem-dow", versions="lem-dow/1"), "a run", results_of("lem-dow", 3.0))
+    look_once(warehouse, replace(FIRST, model="lem-dow", versions=("lem-dow/1",)), "a run", results_of("lem-dow", 3.0))
     assert stored(warehouse) == [("lem-crypto", 1.0)] * 4 + [("lem-dow", 3.0)] * 4
     forget_other_models(warehouse, RESULTS, ["lem-dow"])
     assert stored(warehouse) == [("lem-dow", 3.0)] * 4

@@ -2,14 +2,20 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import mlflow
 import numpy as np
 import pytest
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -194,6 +200,60 @@ def test_the_served_model_is_blind_to_the_bar_it_trades_in_and_later_ones(
         assert (served.predict(future)[..., : step + 1] == schedule[..., : step + 1]).all()
 
 
+@pytest.fixture
+def served(first_run: subprocess.CompletedProcess[str], home: Path) -> Iterator[str]:
+    """The champion behind MLflow's own server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["mlflow", "models", "serve", "-m", "models:/lem-crypto@champion", "-p", str(port)]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}"}
+    log = (home / "serve.log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", *command, "--env-manager", "local"],
+        env={**environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for attempt in Retrying(wait=wait_fixed(0.3), stop=stop_after_delay(90)):
+            with attempt:
+                urllib.request.urlopen(f"{address}/ping")
+        yield f"{address}/invocations"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def asked(address: str, arrays: dict[str, np.ndarray]) -> tuple[int, dict]:
+    body = json.dumps({"inputs": {name: values.tolist() for name, values in arrays.items()}}).encode()
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
+
+
+def test_the_champion_answers_over_http_and_refuses_what_no_market_shows(served: str, home: Path) -> None:
+    store = f"sqlite:///{home / 'mlflow.db'}"
+    client = mlflow.MlflowClient(store, store)
+    version = client.get_model_version_by_alias("lem-crypto", "champion")
+    example = dict(np.load(client.download_artifacts(version.run_id, "example.npz")))
+    schedule = example.pop("schedule")
+    status, answer = asked(served, example)
+    assert status == 200
+    assert (np.array(answer["predictions"], np.float32) == schedule).all()
+    status, answer = asked(served, example | {"price": 0 * example["price"]})
+    assert status == 400
+    assert answer["message"] == "price holds 0, and must be positive; repeat the last known bar for bars to come"
+    status, answer = asked(served, {name: values for name, values in example.items() if name != "price"})
+    assert status == 400
+    assert answer["message"].endswith("Model is missing inputs ['price'].")
+
+
 def test_the_run_and_the_model_name_each_other(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
     store = f"sqlite:///{home / 'mlflow.db'}"
     client = mlflow.MlflowClient(store, store)
@@ -205,6 +265,27 @@ def test_the_run_and_the_model_name_each_other(first_run: subprocess.CompletedPr
     epochs = [metric.step for metric in client.get_metric_history(version.run_id, "validation_loss")]
     assert epochs == [0, 1]
     assert run.data.params["horizon"] == "12"
+
+
+def test_the_first_version_trades_and_the_log_says_why(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    logged = table(home, "select model, action, champion_after, decided_by from results.promotion_log order by all")
+    assert logged == [("lem-crypto", "promoted", "1", "rule"), ("lem-dow", "promoted", "1", "rule")]
+    assert "lem-crypto/1 is promoted: no version traded before" in first_run.stdout
+
+
+def test_the_registry_shows_a_card_with_purpose_data_results_gates_and_limits(
+    first_run: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    store = f"sqlite:///{home / 'mlflow.db'}"
+    client = mlflow.MlflowClient(store, store)
+    version = client.get_model_version_by_alias("lem-dow", "challenger")
+    card = version.description
+    assert Path(client.download_artifacts(version.run_id, "model_card.md")).read_text() == card
+    assert card.startswith("# lem-dow, version 1\n") and "SIMULATED" in card
+    assert "- instruments: AAPL, IBM\n" in card
+    assert "| lem-dow | 6 |" in card and "lem-crypto" not in card
+    assert "not a bit moved" in card
+    assert "## Limits" in card
 
 
 def test_a_second_run_loses_and_doubles_nothing(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
@@ -220,6 +301,27 @@ def test_a_second_run_loses_and_doubles_nothing(first_run: subprocess.CompletedP
     assert [count for *_, count in table(home, looks)] == [1, 1, 1, 1]
     assert " bars since " in first_run.stdout
     assert " bars since " not in done.stdout  # what has settled is not fetched again
+
+
+def test_a_new_version_meets_the_champion_and_people_overrule_and_roll_back(
+    first_run: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    profile = ("--profile", str(home / "small.toml"))
+    done = lem("run", *profile, LEM_TRAINING__SEED="5", LEM_WALK_FORWARD__FOLDS="0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "models:/lem-crypto/2, alias challenger" in done.stdout
+    players = "select distinct strategy from results.order_results where strategy in ('LEM', 'champion') order by all"
+    assert table(home, players) == [("LEM",), ("champion",)]
+    assert lem("roll-back", "lem-crypto", "--reason", "too early", *profile).returncode == 1
+    refused = lem("promote", "lem-crypto", "--version", "2", *profile)
+    assert refused.returncode == 1 and "gives a reason; none was given" in refused.stderr
+    promoted = lem("promote", "lem-crypto", "--version", "2", "--reason", "another seed", *profile)
+    assert (promoted.returncode, promoted.stdout) == (0, "lem-crypto/2 is promoted: another seed\n")
+    back = lem("roll-back", "lem-crypto", "--reason", "the first was fine", *profile)
+    assert (back.returncode, back.stdout) == (0, "lem-crypto/2 is rolled back: the first was fine\n")
+    store = f"sqlite:///{home / 'mlflow.db'}"
+    version = mlflow.MlflowClient(store, store).get_model_version_by_alias("lem-crypto", "champion")
+    assert version.version == "1"
 
 
 CRYPTO_BARS = '{{ source = "simulated", origin = "2024-01-01" }}'
