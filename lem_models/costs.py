@@ -53,7 +53,7 @@ class CostModel:
 
 @dataclass
 class OrderCosts:
-    """What parent orders paid beside slippage, and how much of the market they were; every field (B, S, M), none negative.
+    """What parent orders paid beside slippage, and how much of the market they were; (B, S, M), never negative.
 
     Costs are in bps of what was filled. The average fill price, and so slippage, is one of what was filled too: the two
     may be added. An order of which nothing was filled pays nothing.

@@ -129,6 +129,27 @@ def cost_curves(daily: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(curves, ignore_index=True).drop(columns=["benchmark", "target"])
 
 
+def net_improvements(daily: pd.DataFrame) -> pd.DataFrame:
+    """What is left of the improvement on VWAP once impact is paid, by order size, in bps; fees are still to be paid.
+
+    Args:
+        daily: Rows of `reports.daily_improvements`.
+
+    Returns:
+        Columns model, strategy, minimum_duration, size_percent, mean_bps, low_bps, high_bps, minimum_detectable_bps:
+        headline orders of the model and of those it is paid against.
+    """
+    found = []
+    for (model, asset_class), rows in headline_orders(daily).groupby(["model", "asset_class"]):
+        shown = rows[rows["strategy"].isin([MODEL_STRATEGY, *PAID_AGAINST])]
+        gain, impact = _matrix(shown, "improvement_bps"), _matrix(shown, "impact_bps")
+        net = pd.concat(
+            {size: gain - impact * math.sqrt(size) for size in SIZES_PERCENT}, axis=1, names=["size_percent"]
+        )
+        found.append(_described(net, str(asset_class), "bps").reset_index().assign(model=model))
+    return pd.concat(found, ignore_index=True).drop(columns=["benchmark", "target"])
+
+
 def _matrix(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """A row per day, a column per strategy and kind of order; the mean over rows is the mean over order windows."""
     sums = rows.pivot(index="trading_day", columns=["strategy", *KIND], values=column).sort_index()

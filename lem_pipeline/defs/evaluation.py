@@ -39,6 +39,7 @@ INTERVALS = {
     "edges": "One row per model, baseline and kind of order: what the model gains over it, paired, with its interval.",
     "best_strategies": "One row per model, minimum duration and strategy: whether it may be the one that gains most.",
     "cost_curves": "One row per model, baseline, minimum duration and order size: the edge once impact is paid.",
+    "net_improvements": "One row per model, strategy, minimum duration and order size: improvement less impact.",
 }
 
 INTERVAL_COLUMNS = {
@@ -153,7 +154,13 @@ def capped_order_results(
 )
 def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Means over order windows with bootstrap intervals."""
-    from lem_pipeline.edges import best_strategies, cost_curves, edge_intervals, improvement_intervals
+    from lem_pipeline.edges import (
+        best_strategies,
+        cost_curves,
+        edge_intervals,
+        improvement_intervals,
+        net_improvements,
+    )
 
     with explained():
         daily = warehouse.read("from reports.daily_improvements").to_pandas()
@@ -162,6 +169,7 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
             "edges": edge_intervals(daily),
             "best_strategies": best_strategies(daily),
             "cost_curves": cost_curves(daily),
+            "net_improvements": net_improvements(daily),
         }
         for table, rows in tables.items():
             written = warehouse.write_table(f"reports.{table}", pa.Table.from_pandas(rows, preserve_index=False))
