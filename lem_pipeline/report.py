@@ -8,10 +8,12 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from lem_pipeline import figures, report_tables
+from lem_pipeline import cost_tables, figures, heat_maps, report_tables, scenario_tables
 from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY
+from lem_pipeline.order_figures import order_caption, order_figure
 from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
-from lem_pipeline.report_tables import Cell, Row
+from lem_pipeline.provenance import Origin
+from lem_pipeline.report_tables import Cell, Row, stacked
 from lem_pipeline.yardsticks import Published, published_for
 
 PLOTLY_SETTINGS = {"displayModeBar": False, "responsive": True}
@@ -111,6 +113,11 @@ class Results:
         groups: Rows of `reports.edges_by_group`.
         capped: Rows of `reports.capped_orders`.
         completions: Number of ``orders`` by model, strategy, minimum_duration and completion_bar.
+        net_improvements: Rows of `reports.net_improvements`.
+        participation: Rows of `reports.participation`.
+        schedules: Rows of `results.mean_schedules`.
+        examples: Rows of `results.example_orders`.
+        learning: As :func:`learning.learning_curves` gives them.
     """
 
     scenarios: pd.DataFrame
@@ -121,18 +128,23 @@ class Results:
     groups: pd.DataFrame
     capped: pd.DataFrame
     completions: pd.DataFrame
+    net_improvements: pd.DataFrame
+    participation: pd.DataFrame
+    schedules: pd.DataFrame
+    examples: pd.DataFrame
+    learning: pd.DataFrame
 
     def of(self, model: str) -> "Results":
         """Those of one model."""
         return Results(**{name: frame[frame["model"] == model] for name, frame in vars(self).items()})
 
 
-def comparison_html(results: Results, provenance: list[tuple[str, str]], simulated: bool) -> str:
+def comparison_html(results: Results, origin: Origin, simulated: bool) -> str:
     """The comparison of every strategy on the same orders, as one page that loads nothing.
 
     Args:
         results: Of every model.
-        provenance: What the results rest on (data snapshot, code, seeds, configuration), name and value.
+        origin: What the results rest on: bars, snapshots, code, seeds, configurations.
         simulated: Whether any price behind the results was simulated.
     """
     models = sorted(set(results.improvements["model"]))
@@ -140,9 +152,9 @@ def comparison_html(results: Results, provenance: list[tuple[str, str]], simulat
         "comparison.html.j2",
         simulated=simulated,
         verdicts=verdict(results.improvements, results.edges, results.scenarios).splitlines(),
-        headline=report_tables.headline_table(results.improvements, results.edges, results.scenarios),
+        headline=stacked(report_tables.headline_table(results.improvements, results.edges, results.scenarios)),
         sections=[_model_section(number, model, results.of(model)) for number, model in enumerate(models)],
-        provenance=provenance,
+        origin=origin,
         plotly_js=Markup(get_plotlyjs()),
     )
 
@@ -155,12 +167,16 @@ class ModelSection:
     published: tuple[Published, ...]
     layout: list[tuple[str, list[Cell], list[Cell]]]
     break_even_table: pd.DataFrame
+    net_cost_table: pd.DataFrame
+    participation_table: pd.DataFrame
     capped_table: pd.DataFrame
+    group_table: pd.DataFrame
     best_table: pd.DataFrame
     edge_table: pd.DataFrame
     improvement_table: pd.DataFrame
     scenario_tables: dict[str, pd.DataFrame]
     figures: dict[str, Markup]
+    examples: list[tuple[Markup, str]]
 
 
 def _model_section(number: int, model: str, results: Results) -> ModelSection:
@@ -170,8 +186,10 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
     drawn = {
         "improvement": figures.improvement_figure(improvements),
         "edge": figures.edge_figure(edges),
-        "scenario": figures.scenario_figure(scenarios),
-        "completion": figures.completion_figure(results.completions),
+        "scenario": heat_maps.scenario_figure(scenarios),
+        "completion": heat_maps.completion_figure(results.completions),
+        "schedule": heat_maps.schedule_figure(results.schedules),
+        "learning": figures.learning_figure(results.learning),
         "dispersion": figures.dispersion_figure(improvements, scenarios),
         "tail": figures.tail_figure(scenarios),
         "group": figures.group_figure(results.groups),
@@ -180,17 +198,24 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
     return ModelSection(
         model=model,
         published=published_for(asset_class, horizon),
-        layout=report_tables.published_layout(scenarios),
-        break_even_table=report_tables.break_even_table(results.cost_curves),
-        capped_table=report_tables.capped_table(results.capped),
-        best_table=report_tables.best_table(results.best),
-        edge_table=report_tables.edge_table(edges),
-        improvement_table=report_tables.improvement_table(improvements),
+        layout=scenario_tables.published_layout(scenarios),
+        break_even_table=stacked(cost_tables.break_even_table(results.cost_curves)),
+        net_cost_table=stacked(cost_tables.net_cost_table(results.net_improvements)),
+        participation_table=stacked(cost_tables.participation_table(results.participation)),
+        capped_table=stacked(cost_tables.capped_table(results.capped)),
+        group_table=stacked(scenario_tables.group_table(results.groups)),
+        best_table=scenario_tables.best_table(results.best),
+        edge_table=stacked(scenario_tables.edge_table(edges)),
+        improvement_table=stacked(scenario_tables.improvement_table(improvements)),
         scenario_tables={
-            strategy: report_tables.scenario_table(scenarios[scenarios["strategy"] == strategy])
+            strategy: stacked(scenario_tables.scenario_table(scenarios[scenarios["strategy"] == strategy]))
             for strategy in report_tables.strategies(scenarios)
         },
         figures={name: _embed(figure, f"{name}-{number}") for name, figure in drawn.items()},
+        examples=[
+            (_embed(order_figure(example), f"example-{percentile}-{number}"), order_caption(example))
+            for (_, percentile), example in results.examples.groupby(["asset_class", "percentile"])
+        ],
     )
 
 

@@ -188,6 +188,11 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
         asset_key("reports.cost_curves"),
         asset_key("reports.capped_orders"),
         asset_key("reports.edges_by_group"),
+        asset_key("reports.net_improvements"),
+        asset_key("reports.participation"),
+        asset_key("results.mean_schedules"),
+        asset_key("results.example_orders"),
+        asset_key("quality.gap_ledger"),
         asset_key("quality.dow_coverage"),
     ],
     kinds={"html"},
@@ -195,7 +200,8 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
 )
 def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""
-    from lem_pipeline.provenance import provenance
+    from lem_pipeline.learning import learning_curves
+    from lem_pipeline.provenance import origin
     from lem_pipeline.report import Results, comparison_html, headline_markdown, verdict
     from lem_pipeline.report_tables import headline_table
 
@@ -208,12 +214,17 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         "cost_curves": "from reports.cost_curves order by all",
         "groups": "from reports.edges_by_group order by all",
         "capped": "from reports.capped_orders order by all",
+        "net_improvements": "from reports.net_improvements order by all",
+        "participation": "from reports.participation order by all",
+        "schedules": "from results.mean_schedules order by all",
+        "examples": "from results.example_orders order by all",
         "completions": (SQL / "queries/completions.sql").read_text(),
     }
     with explained():
-        results = Results(**{name: warehouse.read(query).to_pandas() for name, query in tables.items()})
-    origin = provenance(chosen, bar_provenance(chosen), warehouse, tracking, context.run.run_id)
-    page = comparison_html(results, origin, chosen.simulated)
+        frames = {name: warehouse.read(query).to_pandas() for name, query in tables.items()}
+        results = Results(learning=learning_curves(chosen, tracking), **frames)
+        rests_on = origin(chosen, bar_provenance(chosen), warehouse, tracking, context.run.run_id)
+    page = comparison_html(results, rests_on, chosen.simulated)
     shown = results.improvements, results.edges, results.scenarios
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
