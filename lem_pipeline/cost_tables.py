@@ -42,7 +42,7 @@ def _largest_gaining(curve: pd.DataFrame, column: str) -> str:
     if not gaining.any():
         return "none tried"
     size = curve["size_percent"][gaining].max()
-    return f"{size:g} %" if size < curve["size_percent"].max() else f"{size:g} %, the largest tried"
+    return f"{size:g} %" if size < curve["size_percent"].max() else f"≥ {size:g} %"
 
 
 def capped_table(capped: pd.DataFrame) -> pd.DataFrame:

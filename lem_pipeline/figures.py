@@ -24,6 +24,7 @@ COLOURS = {
     "LEM with LSTM": "#c46a9f",
 }
 SPARE_COLOURS = ("#5f6b7a", "#b08d57", "#7f5f8f")
+DURATION_COLOURS = ("#4a6fe3", "#2ba3a0", "#7cae3f", "#c9a227")  # in order, none of them a strategy's
 AXIS = "#8b8f97"  # the zero line and other marks that belong to no strategy
 _HOVER = "minimum duration %{customdata[0]}: %{y:+.2f} bps, detectable %{customdata[1]:.2f}"
 
@@ -181,7 +182,7 @@ def cost_figure(curves: pd.DataFrame) -> go.Figure:
         m for m in key_durations(int(curves["minimum_duration"].max())) if m in set(over_twap["minimum_duration"])
     ]
     figure = empty_figure("order size, percent of a day's volume", "gain over TWAP after impact, bps", 420)
-    for duration, colour in zip(durations, COLOURS.values(), strict=False):
+    for duration, colour in zip(durations, DURATION_COLOURS, strict=False):
         rows = over_twap[over_twap["minimum_duration"] == duration].sort_values("size_percent")
         figure.add_scatter(
             name=f"minimum duration {duration}",
@@ -201,6 +202,7 @@ def cost_figure(curves: pd.DataFrame) -> go.Figure:
 def dispersion_figure(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> go.Figure:
     """Mean improvement over the risk of a single order, one point per minimum duration and strategy."""
     orders = without_oracle(headline_orders(improvements)).merge(single_order_std(scenarios))
+    labelled = (1, *key_durations(int(orders["minimum_duration"].max())))
     figure = empty_figure("standard deviation of one order, bps", "improvement on VWAP, bps", 420)
     for name, colour in strategy_colours(strategies(orders)).items():
         rows = orders[orders["strategy"] == name].sort_values("minimum_duration")
@@ -210,10 +212,10 @@ def dispersion_figure(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> go
             y=rows["mean_bps"],
             error_y=_interval(rows) | {"thickness": 1, "width": 0},
             zorder=int(name == MODEL_STRATEGY),
-            text=rows["minimum_duration"],
+            text=rows["minimum_duration"].where(rows["minimum_duration"].isin(labelled), "").astype(str),
             textposition="middle right",
-            customdata=rows["minimum_detectable_bps"],
-            hovertemplate="minimum duration %{text}: %{y:+.2f} bps, detectable %{customdata:.2f}, at std %{x:.1f}",
+            customdata=rows[["minimum_duration", "minimum_detectable_bps"]],
+            hovertemplate=_HOVER + ", at std %{x:.1f}",
             mode="lines+markers+text" if name == MODEL_STRATEGY else "lines+markers",
             line={"color": colour, "width": 1},
             marker={"size": 8},
@@ -221,32 +223,15 @@ def dispersion_figure(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> go
     return figure
 
 
-def learning_figure(learning: pd.DataFrame) -> go.Figure:
-    """Losses and improvement of one model's training by epoch; the epoch that was kept is marked."""
-    figure = empty_figure("epoch", "", 340)
-    lines = (
-        ("training loss", "train_loss", "y", "TWAP"),
-        ("validation loss", "validation_loss", "y", "LEM"),
-        ("improvement", "improvement_sigma", "y2", "no-forecast stopping"),
-    )
-    for name, column, axis, like in lines:
-        figure.add_scatter(
-            name=name,
-            x=learning["epoch"],
-            y=learning[column],
-            yaxis=axis,
-            mode="lines+markers",
-            line={"color": COLOURS[like], "width": 2},
-            hovertemplate="epoch %{x}: %{y:+.4f}",
-        )
-    for epoch in learning.loc[learning["is_kept"], "epoch"]:
-        figure.add_vline(epoch, line={"width": 1, "color": AXIS, "dash": "dot"})
-        figure.add_annotation(x=epoch, y=1, yref="paper", text="kept", showarrow=False, xshift=18, yanchor="top")
-    right = {"title": {"text": "improvement, σ", "font": {"size": 13}}, "overlaying": "y", "side": "right"}
-    figure.update_layout(
-        yaxis={"title": {"text": "loss, σ"}, "zeroline": False},
-        yaxis2=right | {"showgrid": False, "zeroline": False, "fixedrange": True},
-        margin={"r": 64},
-    )
-    figure.update_xaxes(dtick=1 if len(learning) <= 16 else None)
+def learning_figure(learning: pd.DataFrame, column: str, y_title: str) -> go.Figure:
+    """One measure of one model's training by epoch; the epoch whose weights were kept is ringed."""
+    figure = empty_figure("epoch", y_title, 270)
+    kept = learning[learning["is_kept"]]
+    line, ring = {"color": COLOURS[MODEL_STRATEGY], "width": 2}, {"color": COLOURS["volume curve"], "width": 2.5}
+    marker = {"size": 13, "color": "rgba(0,0,0,0)", "line": ring}
+    figure.add_scatter(x=learning["epoch"], y=learning[column], mode="lines+markers", line=line, name="")
+    figure.add_scatter(x=kept["epoch"], y=kept[column], mode="markers", marker=marker, name="kept", hoverinfo="skip")
+    figure.update_layout(showlegend=False, margin={"t": 12, "l": 64})
+    figure.update_xaxes(dtick=1 if len(learning) <= 12 else None)
+    figure.update_yaxes(zeroline=False, nticks=6, hoverformat=".4f")
     return figure

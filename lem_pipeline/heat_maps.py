@@ -8,8 +8,10 @@ from lem_pipeline.edges import MODEL_STRATEGY
 from lem_pipeline.figures import empty_figure
 from lem_pipeline.report_tables import NORMAL_95, detectable, estimate
 
-GAIN_TO_COST = ((0.0, "#2b6cb0"), (0.5, "#eef0f2"), (1.0, "#c8611a"))
-SHARES = ((0.0, "#eef0f2"), (1.0, "#2b6cb0"))
+# Pale enough for dark text in every cell, on either paper; the page's style sheet colours it.
+GAIN_TO_COST = ((0.0, "#6ea6dd"), (0.5, "#f1f2f4"), (1.0, "#ee9d63"))
+SHARES = ((0.0, "#f1f2f4"), (1.0, "#5f9bd8"))
+DEEP_SHARES = ((0.0, "#f1f2f4"), (0.5, "#5f9bd8"), (1.0, "#1d4f91"))  # without text
 
 
 def scenario_figure(scenarios: pd.DataFrame) -> go.Figure:
@@ -103,7 +105,7 @@ def schedule_figure(schedules: pd.DataFrame) -> go.Figure:
     bar = {"title": {"text": "of the<br>order"}, "tickformat": ".0%", "thickness": 10, "len": 0.9}
     figure.update_layout(
         empty_figure("", "", 470).layout,
-        coloraxis={"colorscale": SHARES, "cmin": 0, "colorbar": bar},
+        coloraxis={"colorscale": DEEP_SHARES, "cmin": 0, "colorbar": bar},
         margin={"l": 52, "r": 12, "t": 28, "b": 44},
     )
     figure.update_annotations(font={"size": 12})

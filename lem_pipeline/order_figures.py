@@ -23,7 +23,7 @@ def order_figure(example: pd.DataFrame) -> go.Figure:
         hovertemplate="%{y:+.1f} bps",
     )
     figure.add_scatter(
-        name="market VWAP so far",
+        name="market VWAP",
         x=path["bar"],
         y=path["market_vwap_bps"],
         mode="lines",
@@ -40,17 +40,18 @@ def order_figure(example: pd.DataFrame) -> go.Figure:
             marker={"color": colour},
             hovertemplate="%{y:.1%} of the order",
         )
-        nudge = -0.06 if name == MODEL_STRATEGY else 0.06
-        figure.add_vline(
-            int(rows["completion_bar"].iloc[0]) + 0.5 + nudge, line={"color": colour, "width": 1.5, "dash": "dot"}
-        )
+        end = int(rows["completion_bar"].iloc[0]) + (0.44 if name == MODEL_STRATEGY else 0.56)
+        line = {"color": colour, "width": 1.5, "dash": "dot"}
+        figure.add_shape(type="line", x0=end, x1=end, y0=0, y1=1, yref="paper", line=line)
     figure.update_layout(
         yaxis={"domain": [0.42, 1], "title": {"text": "over arrival, bps"}, "zeroline": True},
         yaxis2={"domain": [0, 0.34], "tickformat": ".0%", "rangemode": "tozero", "fixedrange": True, "nticks": 4},
         bargap=0.25,
         hovermode="x",
+        legend={"font": {"size": 11}, "entrywidth": 112, "x": -0.16},
+        margin={"t": 52},
     )
-    figure.update_xaxes(dtick=1, showgrid=False, range=[0.4, path["bar"].max() + 0.7])
+    figure.update_xaxes(anchor="y2", dtick=1, showgrid=False, range=[0.4, path["bar"].max() + 0.7])
     return figure
 
 

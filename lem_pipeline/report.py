@@ -16,6 +16,11 @@ from lem_pipeline.provenance import Origin
 from lem_pipeline.report_tables import Cell, Row, stacked
 from lem_pipeline.yardsticks import Published, published_for
 
+LEARNING_TITLES = {
+    "train_loss": "training loss, σ",
+    "validation_loss": "validation loss, σ",
+    "improvement_sigma": "validation improvement, σ",
+}
 PLOTLY_SETTINGS = {"displayModeBar": False, "responsive": True}
 
 
@@ -189,7 +194,10 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         "scenario": heat_maps.scenario_figure(scenarios),
         "completion": heat_maps.completion_figure(results.completions),
         "schedule": heat_maps.schedule_figure(results.schedules),
-        "learning": figures.learning_figure(results.learning),
+        **{
+            column: figures.learning_figure(results.learning, column, title)
+            for column, title in LEARNING_TITLES.items()
+        },
         "dispersion": figures.dispersion_figure(improvements, scenarios),
         "tail": figures.tail_figure(scenarios),
         "group": figures.group_figure(results.groups),

@@ -1,5 +1,7 @@
 """One model's slippage, improvement and edges as tables ready to read, a row per kind of order or group."""
 
+import calendar
+
 import pandas as pd
 
 from lem_pipeline.edges import MODEL_STRATEGY, TWAP_STRATEGY, headline_orders
@@ -160,4 +162,6 @@ def of_groups(groups: pd.DataFrame) -> pd.DataFrame:
     order = {trait: place for place, trait in enumerate(("year", "session", "volatility", "liquidity"))}
     # Symbols come last: they are many.
     place = rows["trait"].map(order).fillna(len(order)) + (rows["trait"] == "symbol")
-    return rows.assign(place=place).sort_values(["place", "trait", "value"]).drop(columns="place")
+    day = rows["value"].map({name: str(number) for number, name in enumerate(calendar.day_name)})
+    rows = rows.assign(place=place, name=day.fillna(rows["value"]))
+    return rows.sort_values(["place", "trait", "name"]).drop(columns=["place", "name"])
