@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from lem_pipeline.edges import TWAP_STRATEGY
 from lem_pipeline.report_tables import (
     Row,
     estimate_columns,
@@ -18,17 +17,17 @@ SIZES_SHOWN = (0.1, 1.0, 5.0, 25.0)  # percent of a day's volume
 FEES_SHOWN = (0.0, 2.0, 5.0, 10.0)  # bps, with the half-spread
 
 
-def break_even_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """Up to which order size one model gains over TWAP, once impact is paid: on average, and surely."""
+def break_even_table(curves: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Up to which order size one model gains over another strategy, once impact is paid: on average, and surely."""
     rows = []
-    for duration, curve in curves[curves["baseline"] == TWAP_STRATEGY].groupby("minimum_duration"):
+    for duration, curve in curves[curves["baseline"] == baseline].groupby("minimum_duration"):
         curve = curve.sort_values("size_percent")
         if duration not in key_durations(int(curves["minimum_duration"].max())):
             continue
         rows.append(
             {
                 "minimum duration": str(duration),
-                **_net_cells({row["size_percent"]: row for row in records(curve)}, fee=0.0),
+                **_net_cells({row["size_percent"]: row for row in records(curve)}, fee=0.0, digits=2),
                 "gains on average up to": _largest_gaining(curve, "mean_bps"),
                 "gains surely up to": _largest_gaining(curve, "low_bps"),
             }
@@ -81,18 +80,18 @@ def net_cost_table(net: pd.DataFrame) -> pd.DataFrame:
                 chosen = net[(net["minimum_duration"] == duration) & (net["strategy"] == strategy)]
                 sizes = {row["size_percent"]: row for row in records(chosen)}
                 rows.append(
-                    {"minimum duration": str(duration), "fee and half-spread": f"{fee:g} bps", "strategy": strategy}
-                    | _net_cells(sizes, fee)
+                    {"minimum duration": str(duration), "fee + half-spread": f"{fee:g} bps", "strategy": strategy}
+                    | _net_cells(sizes, fee, digits=1)
                 )
     return pd.DataFrame(rows)
 
 
-def _net_cells(sizes: dict[float, Row], fee: float) -> dict[str, str]:
+def _net_cells(sizes: dict[float, Row], fee: float, digits: int) -> dict[str, str]:
     cells = {}
     for size in SIZES_SHOWN:
         left = sizes[size] | {f"{end}_bps": sizes[size][f"{end}_bps"] - fee for end in ("mean", "low", "high")}
-        cells[f"{size:g} % of a day"] = with_interval(left)
-        cells[f"detectable, {size:g} %"] = f"{left['minimum_detectable_bps']:.2f}"
+        cells[f"{size:g} % of a day"] = with_interval(left, digits=digits)
+        cells[f"detectable, {size:g} %"] = f"{left['minimum_detectable_bps']:.{digits}f}"
     return cells
 
 

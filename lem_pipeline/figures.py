@@ -137,7 +137,7 @@ def tail_figure(scenarios: pd.DataFrame) -> go.Figure:
     half = key_durations(int(orders["minimum_duration"].max()))[0]
     orders = orders[(orders["minimum_duration"] == half) & (orders["side"] == "buy")].set_index("strategy")
     names = strategies(orders.reset_index())
-    figure = empty_figure("slippage of a single order against VWAP, bps", "", 120 + 34 * len(names))
+    figure = empty_figure("slippage of one order, bps", "", 120 + 34 * len(names))
     for (low, high), width in (((0.01, 0.99), 2), ((0.05, 0.95), 8)):
         for name, colour in strategy_colours(names).items():
             ends = [orders.loc[name, f"p{round(100 * end):02d}_slippage_bps"] for end in (low, high)]
@@ -157,7 +157,7 @@ def tail_figure(scenarios: pd.DataFrame) -> go.Figure:
 def group_figure(groups: pd.DataFrame) -> go.Figure:
     """Where one model gains over stopping without forecasts: a row per group of order windows, 95 % intervals."""
     rows = of_groups(groups)
-    figure = empty_figure("gain over stopping without forecasts, bps", "", 100 + 20 * len(rows))
+    figure = empty_figure("gain over stopping, bps", "", 100 + 20 * len(rows))
     figure.add_scatter(
         x=rows["mean_edge_bps"],
         y=[list(rows["trait"]), list(rows["value"])],
@@ -175,15 +175,15 @@ def group_figure(groups: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def cost_figure(curves: pd.DataFrame) -> go.Figure:
-    """What one model gains over TWAP once impact is paid, by order size: a line per key minimum duration."""
-    over_twap = curves[curves["baseline"] == TWAP_STRATEGY]
+def cost_figure(curves: pd.DataFrame, baseline: str) -> go.Figure:
+    """What one model gains over another strategy after impact, by order size: a line per key minimum duration."""
+    paired = curves[curves["baseline"] == baseline]
     durations = [
-        m for m in key_durations(int(curves["minimum_duration"].max())) if m in set(over_twap["minimum_duration"])
+        m for m in key_durations(int(curves["minimum_duration"].max())) if m in set(paired["minimum_duration"])
     ]
-    figure = empty_figure("order size, percent of a day's volume", "gain over TWAP after impact, bps", 420)
+    figure = empty_figure("order size, percent of a day's volume", f"gain over {baseline}, bps", 400)
     for duration, colour in zip(durations, DURATION_COLOURS, strict=False):
-        rows = over_twap[over_twap["minimum_duration"] == duration].sort_values("size_percent")
+        rows = paired[paired["minimum_duration"] == duration].sort_values("size_percent")
         figure.add_scatter(
             name=f"minimum duration {duration}",
             x=rows["size_percent"],
@@ -196,6 +196,29 @@ def cost_figure(curves: pd.DataFrame) -> go.Figure:
         )
     figure.add_hline(0, line={"width": 1, "color": AXIS})
     figure.update_xaxes(type="log", tickvals=sorted(set(curves["size_percent"])))
+    return figure
+
+
+def participation_figure(participation: pd.DataFrame) -> go.Figure:
+    """The largest child order of an order as a fraction of its bar's volume, by minimum duration and strategy."""
+    rows = without_oracle(participation)
+    figure = empty_figure("minimum duration, bars", "largest child order, of its bar", 400)
+    for name, colour in strategy_colours(strategies(rows)).items():
+        own = rows[rows["strategy"] == name].sort_values("minimum_duration")
+        figure.add_scatter(
+            name=name,
+            x=own["minimum_duration"],
+            y=own["largest_participation"],
+            error_y={"array": NORMAL_95 * own["largest_standard_error"], "thickness": 1, "width": 0},
+            customdata=DETECTABLE_80 * own["largest_standard_error"],
+            hovertemplate="minimum duration %{x}: %{y:.2%}, detectable %{customdata:.2%}",
+            mode="lines+markers",
+            line={"color": colour, "width": 2 if name == MODEL_STRATEGY else 1},
+            marker={"size": 5},
+            zorder=int(name == MODEL_STRATEGY),
+        )
+    figure.update_xaxes(dtick=1 if rows["minimum_duration"].max() <= 16 else None)
+    figure.update_yaxes(tickformat=".0%" if rows["largest_participation"].max() > 0.05 else ".1%", rangemode="tozero")
     return figure
 
 

@@ -9,13 +9,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lem_pipeline import cost_tables, figures, heat_maps, report_tables, scenario_tables
-from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY
+from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY
 from lem_pipeline.order_figures import order_caption, order_figure
 from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
 from lem_pipeline.provenance import Origin
 from lem_pipeline.report_tables import Cell, Row, stacked
 from lem_pipeline.yardsticks import Published, published_for
 
+VERDICT_SIZE = 1.0  # percent of a day's volume
 LEARNING_TITLES = {
     "train_loss": "training loss, σ",
     "validation_loss": "validation loss, σ",
@@ -24,34 +25,42 @@ LEARNING_TITLES = {
 PLOTLY_SETTINGS = {"displayModeBar": False, "responsive": True}
 
 
-def verdict(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame) -> str:
+def verdict(
+    improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame, curves: pd.DataFrame | None = None
+) -> str:
     """What the results show, one sentence a line, one line per model.
 
     Args:
         improvements: As :func:`edges.improvement_intervals` gives them.
         edges: As :func:`edges.edge_intervals` gives them.
         scenarios: Rows of `reports.slippage_by_scenario`.
+        curves: Rows of `reports.cost_curves`, for what impact leaves.
     """
     spread = report_tables.single_order_std(scenarios).set_index(["model", "strategy", "minimum_duration"])
     models = sorted(set(improvements["model"]))
     return "\n".join(
-        _model_verdict(improvements[improvements["model"] == model], edges, spread["order_std_bps"], model)
+        _model_verdict(improvements[improvements["model"] == model], edges, spread["order_std_bps"], curves, model)
         for model in models
     )
 
 
-def _model_verdict(improvements: pd.DataFrame, edges: pd.DataFrame, spread: pd.Series, model: str) -> str:
+def _model_verdict(
+    improvements: pd.DataFrame, edges: pd.DataFrame, spread: pd.Series, curves: pd.DataFrame | None, model: str
+) -> str:
     horizon = int(improvements["minimum_duration"].max())
     learned = report_tables.by_duration(improvements, model, MODEL_STRATEGY)
     over_stopping = report_tables.by_duration(edges, model, STOPPING_STRATEGY)
     durations = [m for m in sorted({math.ceil(horizon / 2), horizon}) if m in learned]
     if not durations:
         return f"{model}: no orders of the model for a fixed quantity against VWAP, hence no verdict."
-    clauses = [
-        f"at {'the fixed' if m == horizon else 'minimum'} duration {m} an order gains {_on_vwap(learned[m])}"
-        + (f", and {_finding(over_stopping[m])}{_risk(spread, model, m)}" if m in over_stopping else "")
-        for m in durations
-    ]
+    clauses = []
+    for m in durations:
+        kind = "the fixed" if m == horizon else "minimum"
+        clause = f"at {kind} duration {m} an order gains {_on_vwap(learned[m])}"
+        if m in over_stopping:
+            left = _after_impact(curves, model, m) if m < horizon else ""
+            clause += f", and {_finding(over_stopping[m])}{left}{_risk(spread, model, m)}"
+        clauses.append(clause)
     return f"{model}: {'; '.join(clauses)}."
 
 
@@ -74,6 +83,18 @@ def _finding(edge: Row) -> str:
         return f"the model is worse than stopping without any forecast ({found})"
     seen = f"; {edge['minimum_detectable_bps']:.2f} would have been seen"
     return f"the model is not measurably different from stopping without any forecast ({found}{seen})"
+
+
+def _after_impact(curves: pd.DataFrame | None, model: str, duration: int) -> str:
+    """What impact leaves of the paired difference."""
+    if curves is None:
+        return ""
+    kind = (curves["model"] == model) & (curves["minimum_duration"] == duration)
+    left = curves[kind & (curves["baseline"] == STOPPING_STRATEGY) & (curves["size_percent"] == VERDICT_SIZE)]
+    return "".join(
+        f", {report_tables.with_interval(row)} after impact at {VERDICT_SIZE:g} % of a day's volume,"
+        for row in report_tables.records(left)
+    )
 
 
 def _risk(spread: pd.Series, model: str, duration: int) -> str:
@@ -156,7 +177,7 @@ def comparison_html(results: Results, origin: Origin, simulated: bool) -> str:
     return render(
         "comparison.html.j2",
         simulated=simulated,
-        verdicts=verdict(results.improvements, results.edges, results.scenarios).splitlines(),
+        verdicts=verdict(results.improvements, results.edges, results.scenarios, results.cost_curves).splitlines(),
         headline=stacked(report_tables.headline_table(results.improvements, results.edges, results.scenarios)),
         sections=[_model_section(number, model, results.of(model)) for number, model in enumerate(models)],
         origin=origin,
@@ -171,7 +192,7 @@ class ModelSection:
     model: str
     published: tuple[Published, ...]
     layout: list[tuple[str, list[Cell], list[Cell]]]
-    break_even_table: pd.DataFrame
+    break_even_tables: dict[str, pd.DataFrame]
     net_cost_table: pd.DataFrame
     participation_table: pd.DataFrame
     capped_table: pd.DataFrame
@@ -201,13 +222,18 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         "dispersion": figures.dispersion_figure(improvements, scenarios),
         "tail": figures.tail_figure(scenarios),
         "group": figures.group_figure(results.groups),
-        "cost": figures.cost_figure(results.cost_curves),
+        "cost_over_stopping": figures.cost_figure(results.cost_curves, STOPPING_STRATEGY),
+        "cost_over_twap": figures.cost_figure(results.cost_curves, TWAP_STRATEGY),
+        "participation": figures.participation_figure(results.participation),
     }
     return ModelSection(
         model=model,
         published=published_for(asset_class, horizon),
         layout=scenario_tables.published_layout(scenarios),
-        break_even_table=stacked(cost_tables.break_even_table(results.cost_curves)),
+        break_even_tables={
+            baseline: stacked(cost_tables.break_even_table(results.cost_curves, baseline))
+            for baseline in report_tables.strategies(results.cost_curves, "baseline")
+        },
         net_cost_table=stacked(cost_tables.net_cost_table(results.net_improvements)),
         participation_table=stacked(cost_tables.participation_table(results.participation)),
         capped_table=stacked(cost_tables.capped_table(results.capped)),

@@ -85,10 +85,10 @@ def key_durations(horizon: int) -> list[int]:
     return sorted({math.ceil(horizon / 2), math.ceil(horizon * 3 / 4), max(horizon - 1, 1), horizon})
 
 
-def strategies(frame: pd.DataFrame) -> list[str]:
+def strategies(frame: pd.DataFrame, column: str = "strategy") -> list[str]:
     """Strategies in reading order: the model, the two it is paired with, then the others by name."""
     first = [MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY]
-    present = set(frame["strategy"])
+    present = set(frame[column])
     return [s for s in first if s in present] + sorted(present.difference(first))
 
 

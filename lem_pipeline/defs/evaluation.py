@@ -238,7 +238,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
             "data": "SIMULATED, no market figures" if chosen.simulated else "real bars",
             "headline_table": dg.MetadataValue.table(headline),
             "headline_in_full": dg.MetadataValue.md(headline_markdown(*shown, chosen.simulated)),
-            "verdict": verdict(*shown),
+            "verdict": verdict(*shown, results.cost_curves),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
     )
