@@ -1,5 +1,6 @@
 """What a report rests on is read from the stores that made it: the warehouse, and the run of each model."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import mlflow
@@ -26,8 +27,17 @@ def warehouse(tmp_path_factory) -> Warehouse:
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory) -> Tracking:
+def tracking(tmp_path_factory) -> Iterator[Tracking]:
     """A store with one registered version, whose run was trained for four epochs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            patch.setenv(name, "")  # a client sets them, for every process that this one starts
+        yield _trained(tmp_path_factory)
+        mlflow.set_tracking_uri("")
+        mlflow.set_registry_uri("")
+
+
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
     tracking = Tracking(home=str(tmp_path_factory.mktemp("tracking")))
     with tracking.run("lem", {}) as run:
         mlflow.log_params({"lookback": 48, "risk_aversion": 0.1})
