@@ -46,7 +46,7 @@ def _largest_gaining(curve: pd.DataFrame, column: str) -> str:
 
 def capped_table(capped: pd.DataFrame) -> pd.DataFrame:
     """Large orders of one model under participation caps, ready to read."""
-    capped = capped.sort_values(["participation_cap", "minimum_duration", "strategy"])
+    capped = _in_reading_order(capped, ["participation_cap", "minimum_duration"])
     return pd.DataFrame(
         {
             "at most of a bar": capped["participation_cap"].map("{:.0%}".format),
@@ -102,9 +102,8 @@ def participation_table(participation: pd.DataFrame) -> pd.DataFrame:
         participation: Rows of `reports.participation`, of one model.
     """
     durations = key_durations(int(participation["minimum_duration"].max()))
-    place = {name: number for number, name in enumerate(strategies(participation))}
     rows = participation[participation["minimum_duration"].isin(durations)]
-    rows = rows.assign(place=rows["strategy"].map(place)).sort_values(["minimum_duration", "place"])
+    rows = _in_reading_order(rows, ["minimum_duration"])
     return pd.DataFrame(
         {
             "minimum duration": rows["minimum_duration"].astype(str),
@@ -115,3 +114,9 @@ def participation_table(participation: pd.DataFrame) -> pd.DataFrame:
             "the largest of all": rows["most_participation"].map("{:.0%}".format),
         }
     )
+
+
+def _in_reading_order(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:
+    """Sorted by some columns, then the model first and its rivals after it."""
+    place = {name: number for number, name in enumerate(strategies(rows))}
+    return rows.assign(place=rows["strategy"].map(place)).sort_values([*first, "place"]).drop(columns="place")

@@ -254,7 +254,7 @@ def learning_figure(learning: pd.DataFrame, column: str, y_title: str) -> go.Fig
     marker = {"size": 13, "color": "rgba(0,0,0,0)", "line": ring}
     figure.add_scatter(x=learning["epoch"], y=learning[column], mode="lines+markers", line=line, name="")
     figure.add_scatter(x=kept["epoch"], y=kept[column], mode="markers", marker=marker, name="kept", hoverinfo="skip")
-    figure.update_layout(showlegend=False, margin={"t": 12, "l": 64})
+    figure.update_layout(showlegend=False, margin={"t": 12, "l": 76})
     figure.update_xaxes(dtick=1 if len(learning) <= 12 else None)
     figure.update_yaxes(zeroline=False, nticks=6, hoverformat=".4f")
     return figure
