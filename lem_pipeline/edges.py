@@ -18,6 +18,13 @@ KIND = ["benchmark", "target", "minimum_duration"]
 PAID_AGAINST = (TWAP_STRATEGY, STOPPING_STRATEGY)
 SIZES_PERCENT = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0)
 
+_MEASURES = {
+    "improvement_bps": "bps",
+    "improvement_sigma": "sigma",
+    "fixed_window_improvement_bps": "fixed_window_bps",
+    "arrival_improvement_bps": "arrival_bps",
+}
+
 # A run of days holds the horizon of an order and what moves markets from one week to the next.
 _BLOCK_DAYS = {"crypto": 7, "dow": 35}
 
@@ -34,13 +41,16 @@ def improvement_intervals(daily: pd.DataFrame) -> pd.DataFrame:
         daily: Rows of `reports.daily_improvements`.
 
     Returns:
-        Columns model, asset_class, strategy, benchmark, target, minimum_duration, order_windows, days and, in bps and
-        in σ, mean, low, high and minimum_detectable improvement; no interval where the days hold less than two blocks.
+        Columns model, asset_class, strategy, benchmark, target, minimum_duration, order_windows, days and mean, low,
+        high and minimum_detectable improvement: in bps and in σ, and in bps against the benchmark of the whole horizon
+        (fixed_window_bps) and the arrival price (arrival_bps). No interval where the days hold less than two blocks.
     """
     return pd.concat(
         [
-            _described(_matrix(rows, "improvement_bps"), asset_class, "bps")
-            .join(_described(_matrix(rows, "improvement_sigma"), asset_class, "sigma"))
+            pd.concat(
+                [_described(_matrix(rows, column), str(asset_class), unit) for column, unit in _MEASURES.items()],
+                axis=1,
+            )
             .assign(model=model, asset_class=asset_class, **_size(rows))
             .reset_index()
             for (model, asset_class), rows in daily.groupby(["model", "asset_class"])

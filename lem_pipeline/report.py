@@ -192,6 +192,7 @@ class ModelSection:
     model: str
     published: tuple[Published, ...]
     layout: list[tuple[str, list[Cell], list[Cell]]]
+    window_table: pd.DataFrame
     break_even_tables: dict[str, pd.DataFrame]
     net_cost_table: pd.DataFrame
     participation_table: pd.DataFrame
@@ -230,6 +231,7 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         model=model,
         published=published_for(asset_class, horizon),
         layout=scenario_tables.published_layout(scenarios),
+        window_table=stacked(scenario_tables.window_table(improvements)),
         break_even_tables={
             baseline: stacked(cost_tables.break_even_table(results.cost_curves, baseline))
             for baseline in report_tables.strategies(results.cost_curves, "baseline")

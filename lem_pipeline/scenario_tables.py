@@ -4,9 +4,10 @@ import calendar
 
 import pandas as pd
 
-from lem_pipeline.edges import MODEL_STRATEGY, TWAP_STRATEGY, headline_orders
+from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY, headline_orders
 from lem_pipeline.report_tables import (
     Cell,
+    Row,
     detectable,
     estimate,
     estimate_columns,
@@ -114,6 +115,31 @@ def improvement_table(improvements: pd.DataFrame) -> pd.DataFrame:
             "detectable, σ": improvements["minimum_detectable_sigma"].map("{:.3f}".format),
         }
     )
+
+
+def window_table(improvements: pd.DataFrame) -> pd.DataFrame:
+    """Side-averaged improvement of one model and those it is paired with on each benchmark that could be meant.
+
+    Who may end an order ends the window of its benchmark, too; that of the whole horizon leaves no such choice.
+    """
+    orders = headline_orders(improvements)
+    durations = key_durations(int(orders["minimum_duration"].max()))
+    paired = (MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY)
+    return pd.DataFrame(
+        [
+            {"minimum duration": str(row["minimum_duration"]), "strategy": strategy}
+            | _interval_cells(row, "window of the order, bps", "bps")
+            | _interval_cells(row, "whole horizon, bps", "fixed_window_bps")
+            | _interval_cells(row, "arrival price, bps", "arrival_bps")
+            for duration in durations
+            for strategy in paired
+            for row in records(orders[(orders["minimum_duration"] == duration) & (orders["strategy"] == strategy)])
+        ]
+    )
+
+
+def _interval_cells(row: Row, name: str, unit: str) -> dict[str, str]:
+    return {name: with_interval(row, unit), f"detectable, {name}": f"{row[f'minimum_detectable_{unit}']:.2f}"}
 
 
 def edge_table(edges: pd.DataFrame) -> pd.DataFrame:

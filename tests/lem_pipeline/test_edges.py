@@ -24,6 +24,8 @@ def daily(days: int = 60, asset_class: str = "crypto", every: int = 1) -> pd.Dat
                 "improvement_bps": windows
                 * (luck + random.normal(0, 1, days) + 2 * (kind[0] == "LEM" and kind[3] == 1)),
                 "improvement_sigma": windows * random.normal(0, 1, days),
+                "fixed_window_improvement_bps": windows * (5 + luck),
+                "arrival_improvement_bps": windows * (9 + luck),
                 "impact_bps": windows * (1.0 + (kind[0] == "LEM")),
             }
         )
@@ -39,6 +41,11 @@ def test_means_are_means_over_order_windows():
         assert found.loc[key, "mean_bps"] == pytest.approx(expected)
         assert found.loc[key, "order_windows"] == group["order_windows"].sum()
         assert found.loc[key, "days"] == 60
+        for measure in ("fixed_window", "arrival"):
+            expected = group[f"{measure}_improvement_bps"].sum() / group["order_windows"].sum()
+            assert found.loc[key, f"mean_{measure}_bps"] == pytest.approx(expected)
+            assert found.loc[key, f"low_{measure}_bps"] < expected < found.loc[key, f"high_{measure}_bps"]
+            assert found.loc[key, f"minimum_detectable_{measure}_bps"] > 0
         assert found.loc[key, "low_sigma"] < found.loc[key, "mean_sigma"] < found.loc[key, "high_sigma"]
 
 

@@ -353,6 +353,7 @@ def tables(frames: report.Results) -> dict[str, pd.DataFrame]:
         "break-even": cost_tables.break_even_table(one.cost_curves, "no-forecast stopping"),
         "net of costs": cost_tables.net_cost_table(one.net_improvements),
         "participation": cost_tables.participation_table(one.participation),
+        "windows": scenario_tables.window_table(one.improvements),
         "capped": cost_tables.capped_table(one.capped),
         "groups": scenario_tables.group_table(one.groups),
         "edges": scenario_tables.edge_table(one.edges),
@@ -371,6 +372,7 @@ INTERVAL = re.compile(r".* ± .*|.* \[.*, .*\]")
         ("break-even", 4),
         ("net of costs", 4),
         ("participation", 2),
+        ("windows", 3),
         ("capped", 6),
         ("groups", 1),
         ("edges", 1),
@@ -410,6 +412,22 @@ def test_the_scenario_table_repeats_the_numbers_of_its_rows(frames):
         assert shown["worst window"] == report_tables.signed(row["worst_slippage_bps"], 1)
         assert shown["won"] == report_tables.share(row["win_rate"], row["win_rate_standard_error"])
         assert shown["completion: 10, 50, 90 %"] == ", ".join([str(row["minimum_duration"])] * 3)
+
+
+def test_each_benchmark_has_its_own_column(frames):
+    table = scenario_tables.window_table(frames.of("lem-crypto").improvements)
+    assert list(table["strategy"]) == ["LEM", "no-forecast stopping", "TWAP"] * 4
+    row = frames.improvements.query(
+        "model == 'lem-crypto' and strategy == 'LEM' and minimum_duration == 6 and benchmark == 'VWAP' "
+        "and target == 'quantity'"
+    ).iloc[0]
+    for column, mean in (
+        ("window of the order, bps", row["mean_bps"]),
+        ("whole horizon, bps", row["mean_fixed_window_bps"]),
+        ("arrival price, bps", row["mean_arrival_bps"]),
+    ):
+        assert table[column][0].startswith(report_tables.signed(mean) + " [")
+    assert row["mean_arrival_bps"] == pytest.approx(2 * row["mean_bps"])  # as the orders of this test were made
 
 
 def test_fees_shift_what_is_left_and_cancel_in_the_gain_over_another(frames):

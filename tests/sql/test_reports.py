@@ -187,6 +187,10 @@ def test_improvement_is_the_negated_average_of_buying_and_selling(orders, improv
     both_sides = orders.groupby(SIDE_AVERAGED)["impact_bps"].sum() / 2
     summed = improvements.groupby(SIDE_AVERAGED)["impact_bps"].sum()
     pd.testing.assert_series_equal(summed, both_sides)
+    for measure in ("fixed_window", "arrival"):
+        both_sides = -orders.groupby(SIDE_AVERAGED)[f"{measure}_slippage_bps"].sum() / 2
+        summed = improvements.groupby(SIDE_AVERAGED)[f"{measure}_improvement_bps"].sum()
+        pd.testing.assert_series_equal(summed, both_sides, check_names=False)
 
 
 def test_drift_cancels_between_buying_and_selling(orders):
