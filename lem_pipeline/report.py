@@ -115,7 +115,7 @@ def headline_markdown(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios
     warning = [f"> **{SIMULATED_BANNER}.** {SIMULATED_NOTE}", ""] if simulated else []
     table = _markdown_table(report_tables.headline_table(improvements, edges, scenarios))
     note = (
-        "Side-averaged gain of fixed-quantity orders against VWAP; positive is good. "
+        "Side-averaged gain of fixed-quantity orders on the VWAP of the bars they were worked in; positive is good. "
         "Brackets hold 95 % intervals from a bootstrap of runs of days. σ is the volatility of one bar."
     )
     return "\n".join([*warning, table, "", note])

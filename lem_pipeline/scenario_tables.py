@@ -118,13 +118,12 @@ def improvement_table(improvements: pd.DataFrame) -> pd.DataFrame:
 
 
 def window_table(improvements: pd.DataFrame) -> pd.DataFrame:
-    """Side-averaged improvement of one model and those it is paired with on each benchmark that could be meant.
+    """Side-averaged improvement of one model and of stopping without forecasts on each benchmark that could be meant.
 
     Who may end an order ends the window of its benchmark, too; that of the whole horizon leaves no such choice.
     """
     orders = headline_orders(improvements)
     durations = key_durations(int(orders["minimum_duration"].max()))
-    paired = (MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY)
     return pd.DataFrame(
         [
             {"minimum duration": str(row["minimum_duration"]), "strategy": strategy}
@@ -132,7 +131,7 @@ def window_table(improvements: pd.DataFrame) -> pd.DataFrame:
             | _interval_cells(row, "whole horizon, bps", "fixed_window_bps")
             | _interval_cells(row, "arrival price, bps", "arrival_bps")
             for duration in durations
-            for strategy in paired
+            for strategy in (MODEL_STRATEGY, STOPPING_STRATEGY)
             for row in records(orders[(orders["minimum_duration"] == duration) & (orders["strategy"] == strategy)])
         ]
     )

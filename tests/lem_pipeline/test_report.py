@@ -416,7 +416,7 @@ def test_the_scenario_table_repeats_the_numbers_of_its_rows(frames):
 
 def test_each_benchmark_has_its_own_column(frames):
     table = scenario_tables.window_table(frames.of("lem-crypto").improvements)
-    assert list(table["strategy"]) == ["LEM", "no-forecast stopping", "TWAP"] * 4
+    assert list(table["strategy"]) == ["LEM", "no-forecast stopping"] * 4
     row = frames.improvements.query(
         "model == 'lem-crypto' and strategy == 'LEM' and minimum_duration == 6 and benchmark == 'VWAP' "
         "and target == 'quantity'"
