@@ -78,7 +78,8 @@ def _finding(edge: Row) -> str:
     if math.isnan(edge["low_bps"]):
         return f"the model cannot be told from stopping without any forecast ({found})"
     if edge["low_bps"] > 0:
-        return f"the model is better than stopping without any forecast ({found})"
+        luck = "" if edge["is_better"] else "; not after correction for all that was looked at"
+        return f"the model is better than stopping without any forecast ({found}{luck})"
     if edge["high_bps"] < 0:
         return f"the model is worse than stopping without any forecast ({found})"
     seen = f"; {edge['minimum_detectable_bps']:.2f} would have been seen"

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
@@ -212,6 +213,13 @@ def test_a_model_that_is_worse_is_said_to_be_worse(frames):
     _, dow = verdict(frames)
     assert re.search(r"at minimum duration 6 an order gains −\d+\.\d\d \[", dow)
     assert re.search(r"the model is worse than stopping without any forecast \(−\d", dow)
+
+
+def test_a_gain_that_luck_among_many_may_explain_is_said_to_be_one(frames):
+    lucky = replace(frames, edges=frames.edges.assign(is_better=False))
+    crypto, dow = verdict(lucky)
+    assert "bps, paired; not after correction for all that was looked at) at a standard deviation" in crypto
+    assert "correction" not in verdict(frames)[0] and "correction" not in dow
 
 
 def test_an_interval_that_contains_zero_is_no_gain(frames):
