@@ -1,17 +1,25 @@
 """Heat maps of the comparison report: a frame in, a Plotly figure out."""
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lem_pipeline.edges import MODEL_STRATEGY
 from lem_pipeline.figures import empty_figure
-from lem_pipeline.report_tables import NORMAL_95, detectable, estimate
+from lem_pipeline.report_tables import DETECTABLE_80, NORMAL_95, detectable, estimate
 
 # Pale enough for dark text in every cell, on either paper; the page's style sheet colours it.
 GAIN_TO_COST = ((0.0, "#6ea6dd"), (0.5, "#f1f2f4"), (1.0, "#ee9d63"))
 SHARES = ((0.0, "#f1f2f4"), (1.0, "#5f9bd8"))
 DEEP_SHARES = ((0.0, "#f1f2f4"), (0.5, "#5f9bd8"), (1.0, "#1d4f91"))  # without text
+_WITHIN = " ± %{customdata[0]:.1f} %, detectable %{customdata[1]:.1f} %<extra></extra>"
+
+
+def _percent(standard_errors: pd.DataFrame) -> np.ndarray:
+    """Half of each 95 % interval and what is detectable, in percent; (rows, columns, 2)."""
+    errors = 100 * standard_errors.to_numpy(float)
+    return np.stack([NORMAL_95 * errors, DETECTABLE_80 * errors], axis=-1)
 
 
 def scenario_figure(scenarios: pd.DataFrame) -> go.Figure:
@@ -51,18 +59,17 @@ def scenario_figure(scenarios: pd.DataFrame) -> go.Figure:
 def completion_figure(completions: pd.DataFrame) -> go.Figure:
     """In which bar one model's own orders were complete: share of orders, by minimum duration."""
     rows = completions[completions["strategy"] == MODEL_STRATEGY]
-    orders = rows.pivot_table(
-        index="minimum_duration", columns="completion_bar", values="orders", aggfunc="sum", fill_value=0
-    )
-    shares = orders.div(orders.sum(axis=1), axis=0)
+    shares = rows.pivot(index="minimum_duration", columns="completion_bar", values="share")
+    errors = rows.pivot(index="minimum_duration", columns="completion_bar", values="standard_error")
     figure = empty_figure("completion bar", "minimum duration, bars", 110 + 26 * len(shares))
     figure.add_heatmap(
         x=shares.columns,
         y=shares.index,
-        z=shares.where(shares > 0),
+        z=shares,
+        customdata=_percent(errors),
         texttemplate="%{z:.0%}",
         textfont={"size": 11},
-        hovertemplate="minimum duration %{y}<br>complete in bar %{x}: %{z:.1%}<extra></extra>",
+        hovertemplate="minimum duration %{y}<br>complete in bar %{x}: %{z:.1%}" + _WITHIN,
         colorscale=SHARES,
         zmin=0,
         zmax=1,
@@ -86,16 +93,17 @@ def schedule_figure(schedules: pd.DataFrame) -> go.Figure:
     for number, (side, (benchmark, target)) in enumerate((s, kind) for s in ("buy", "sell") for kind in kinds):
         rows = schedules[
             (schedules["side"] == side) & (schedules["benchmark"] == benchmark) & (schedules["target"] == target)
-        ].assign(margin=lambda rows: 100 * NORMAL_95 * rows["standard_error"])
-        means, margins = (
-            rows.pivot(index="minimum_duration", columns="bar", values=name) for name in ("mean_fraction", "margin")
+        ]
+        means, errors = (
+            rows.pivot(index="minimum_duration", columns="bar", values=name)
+            for name in ("mean_fraction", "standard_error")
         )
         figure.add_heatmap(
             x=means.columns,
             y=means.index,
             z=means,
-            customdata=margins,
-            hovertemplate="minimum duration %{y}, bar %{x}:<br>%{z:.1%} ± %{customdata:.1f} %<extra></extra>",
+            customdata=_percent(errors),
+            hovertemplate="minimum duration %{y}, bar %{x}:<br>%{z:.1%}" + _WITHIN,
             coloraxis="coloraxis",
             xgap=1,
             ygap=1,

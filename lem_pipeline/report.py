@@ -139,7 +139,7 @@ class Results:
         cost_curves: Rows of `reports.cost_curves`.
         groups: Rows of `reports.edges_by_group`.
         capped: Rows of `reports.capped_orders`.
-        completions: Number of ``orders`` by model, strategy, minimum_duration and completion_bar.
+        completions: Rows of ``queries/completions.sql``.
         net_improvements: Rows of `reports.net_improvements`.
         participation: Rows of `reports.participation`.
         schedules: Rows of `results.mean_schedules`.

@@ -164,6 +164,9 @@ class Cell:
     mean: str
     note: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.mean} ({self.note})" if self.note else self.mean
+
 
 def stacked(frame: pd.DataFrame) -> pd.DataFrame:
     """A table for a page: what is detectable stands on a second line under the mean that it belongs to.

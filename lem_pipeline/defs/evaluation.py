@@ -61,7 +61,6 @@ UI_COLUMNS = {  # of the headline table, short enough for an asset page
     "model": "model",
     "minimum duration": "duration",
     "LEM over no-forecast stopping, bps": "LEM over stopping, bps",
-    "detectable, bps": "detectable, bps",
     "LEM over TWAP, bps": "LEM over TWAP, bps",
     "order windows": "windows",
 }
@@ -203,7 +202,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     from lem_pipeline.learning import learning_curves
     from lem_pipeline.provenance import origin
     from lem_pipeline.report import Results, comparison_html, headline_markdown, verdict
-    from lem_pipeline.report_tables import headline_table
+    from lem_pipeline.report_tables import headline_table, stacked
 
     chosen = settings()
     tables = {
@@ -229,7 +228,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    rows = headline_table(*shown).to_dict("records")
+    rows = stacked(headline_table(*shown)).to_dict("records")
     headline = [
         dg.TableRecord({ours: str(row[name]).translate(UNBROKEN) for name, ours in UI_COLUMNS.items()}) for row in rows
     ]

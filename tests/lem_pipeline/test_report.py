@@ -24,11 +24,7 @@ from lem_pipeline.provenance import Origin
 from lem_pipeline.yardsticks import PUBLISHED
 
 REPORTS = Path(__file__).parents[2] / "sql" / "reports"
-COMPLETIONS = """
-    select model, strategy, minimum_duration, completion_bar, count(*) as orders
-    from results.order_results
-    group by all
-"""
+COMPLETIONS = (REPORTS.parent / "queries" / "completions.sql").read_text()
 ORIGIN = Origin(
     facts=[("data snapshot", "sha256 <abc>"), ("seeds", "0, 1, 2")],
     bars=pd.DataFrame({"asset class": ["crypto"], "bars": ["445,355"], "priced by the proxy": ["0.01%"]}),
@@ -509,6 +505,18 @@ def test_learning_curves_ring_the_epoch_that_was_kept():
         line, ring = figures.learning_figure(curve, column, "").data
         assert list(line.y) == list(curve[column])
         assert (list(ring.x), list(ring.y)) == ([2], [curve[column][1]])
+
+
+def test_completions_are_shares_of_orders_with_their_intervals(frames):
+    completions = frames.of("lem-crypto").completions
+    (cells,) = heat_maps.completion_figure(completions).data
+    own = completions.query("strategy == 'LEM'").set_index(["minimum_duration", "completion_bar"])
+    shown = np.array(cells.z, dtype=float)
+    np.testing.assert_allclose(np.nansum(shown, axis=1), 1)
+    for row, column in zip(*np.nonzero(~np.isnan(shown)), strict=True):
+        expected = own.loc[(cells.y[row], cells.x[column])]
+        assert shown[row, column] == expected["share"]
+        assert cells.customdata[row][column][0] == pytest.approx(196 * expected["standard_error"])
 
 
 def test_schedule_heat_maps_show_each_scenario_once_and_every_row_adds_up_to_one():

@@ -236,6 +236,27 @@ def test_capped_orders_are_averaged_over_sides_and_windows_and_clustered_by_day(
             assert row[error] == pytest.approx(clustered_standard_error(values, group["bar_start"])), error
 
 
+@pytest.mark.parametrize("days", [1, 12])
+def test_shares_of_completion_bars_are_clustered_by_day(days):
+    orders = random_orders(days)
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'America/New_York'; create schema results")
+        connection.execute("create table results.order_results as from orders")
+        found = connection.execute((REPORTS.parent / "queries" / "completions.sql").read_text()).df()
+    keys = ["strategy", "minimum_duration"]
+    for key, group in orders.groupby(keys):
+        rows = found[(found[keys] == key).all(axis=1)].set_index("completion_bar")
+        assert rows["orders"].to_dict() == group["completion_bar"].value_counts().to_dict()
+        assert rows["share"].sum() == pytest.approx(1)
+        for bar, row in rows.iterrows():
+            complete = (group["completion_bar"] == bar) * 1.0
+            assert row["share"] == pytest.approx(complete.mean())
+            if days == 1:
+                assert np.isnan(row["standard_error"])
+            else:
+                assert row["standard_error"] == pytest.approx(clustered_standard_error(complete, group["bar_start"]))
+
+
 def test_participation_is_averaged_over_buys_and_sells_and_clustered_by_day(orders):
     found = report("participation", orders).set_index(["strategy", "minimum_duration"])
     headline = orders[orders["benchmark"] == "VWAP"]
