@@ -1,6 +1,7 @@
 """The comparison report: order results in, a verdict, a table and one self-contained page out."""
 
 import math
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -175,15 +176,25 @@ def comparison_html(results: Results, origin: Origin, simulated: bool) -> str:
         simulated: Whether any price behind the results was simulated.
     """
     models = sorted(set(results.improvements["model"]))
+    sentences = verdict(results.improvements, results.edges, results.scenarios, results.cost_curves)
     return render(
         "comparison.html.j2",
         simulated=simulated,
-        verdicts=verdict(results.improvements, results.edges, results.scenarios, results.cost_curves).splitlines(),
+        verdicts=[_unbroken(sentence) for sentence in sentences.splitlines()],
         headline=stacked(report_tables.headline_table(results.improvements, results.edges, results.scenarios)),
         sections=[_model_section(number, model, results.of(model)) for number, model in enumerate(models)],
         origin=origin,
         plotly_js=Markup(get_plotlyjs()),
     )
+
+
+def _unbroken(sentence: str) -> str:
+    """The sentence with its intervals kept on one line.
+
+    >>> _unbroken("+1.00 [+0.50, +1.50] bps, or more").split(" ")[1:]
+    ['bps,', 'or', 'more']
+    """
+    return re.sub(r" (?=\[)|(?<=\d,) (?=[+−]\d)", "\u00a0", sentence)
 
 
 @dataclass(frozen=True)
