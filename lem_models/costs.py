@@ -1,7 +1,8 @@
 """What trading itself costs, beside slippage: half-spread, fees, square-root impact (model specification, section 3).
 
 None of it moves the prices that orders fill at or are measured against: it is charged afterwards, and shown by itself.
-``docs/execution.md`` says what this takes for granted.
+``docs/execution.md`` says what this takes for granted. Beside costs stands participation, how much of its bar's volume
+a child order was.
 
 Axes: B orders, S scenarios, M minimum durations, H bars of the horizon.
 """
@@ -52,19 +53,28 @@ class CostModel:
 
 @dataclass
 class OrderCosts:
-    """What parent orders paid beside slippage, in bps of what was filled, never negative; every field (B, S, M).
+    """What parent orders paid beside slippage, and how much of the market they were; (B, S, M), never negative.
 
-    The average fill price, and so slippage, is one of what was filled too: the two may be added. An order of which
-    nothing was filled pays nothing.
+    Costs are in bps of what was filled. The average fill price, and so slippage, is one of what was filled too: the two
+    may be added. An order of which nothing was filled pays nothing.
+
+    Attributes:
+        half_spread_bps: Half of the distance between bid and ask.
+        fee_bps: Fees and taxes.
+        impact_bps: Square-root impact.
+        largest_participation: The largest child order as a fraction of its bar's volume.
+        mean_participation: The same of all child orders, averaged over those that were filled.
     """
 
     half_spread_bps: Tensor
     fee_bps: Tensor
     impact_bps: Tensor
+    largest_participation: Tensor
+    mean_participation: Tensor
 
     @property
     def total_bps(self) -> Tensor:
-        """All of it."""
+        """All costs."""
         return self.half_spread_bps + self.fee_bps + self.impact_bps
 
 
@@ -75,11 +85,11 @@ def order_costs(
     model: CostModel,
     daily_volume: Tensor | None = None,
 ) -> OrderCosts:
-    """Charge what was filled.
+    """Charge what was filled, and hold it against what the market traded.
 
     Args:
         schedule: Fractions of the parent order filled in each bar; (B, S, M, H).
-        market: Volatility known before each bar, and expected volume.
+        market: Volatility known before each bar, expected volume, and the volume that was traded.
         size: Units of the parent orders.
         model: What is charged.
         daily_volume: Units of a day, known before the order starts; (B,). Without it, what the expected volume of the
@@ -93,7 +103,8 @@ def order_costs(
     # Float64: where next to no volume is expected, ratios leave the range of float32.
     least = torch.finfo(torch.float32).tiny
     of_a_day = size.quantity.double() / daily_volume.double().clamp_min(least)
-    children = of_a_day[:, None, None, None] * units_per_fraction(market, OrderGrid(market.horizon))
+    units = units_per_fraction(market, OrderGrid(market.horizon))
+    children = of_a_day[:, None, None, None] * units
     daily_volatility = market.volatility.double()[:, None, None] * math.sqrt(model.bars_per_day)
     whole_order = model.impact_coefficient * 1e4 * daily_volatility * children**model.impact_exponent
     filled = schedule.sum(dim=-1)
@@ -101,8 +112,18 @@ def order_costs(
     weighted = schedule.double() ** (1 + model.impact_exponent) * whole_order
     some = torch.where(filled > 0, filled, 1.0)
     charged = (filled > 0).to(schedule.dtype)
+    rates = _participation(schedule, size.quantity.double()[:, None, None, None] * units, market)
     return OrderCosts(
         half_spread_bps=model.half_spread_bps * charged,
         fee_bps=model.fee_bps * charged,
         impact_bps=(weighted.sum(dim=-1) / some).to(schedule.dtype),
+        largest_participation=rates.amax(dim=-1).to(schedule.dtype),
+        mean_participation=(rates.sum(dim=-1) / (schedule > 0).sum(dim=-1).clamp_min(1)).to(schedule.dtype),
     )
+
+
+def _participation(schedule: Tensor, whole_order: Tensor, market: MarketPath) -> Tensor:
+    """Each child order as a fraction of its bar's volume; (B, S, M, H) float64, zero where nothing was filled."""
+    limits = torch.finfo(torch.float32)
+    volume = market.volume.double()[:, None, None].clamp_min(limits.tiny)
+    return torch.where(schedule > 0, schedule * whole_order / volume, 0.0).clamp_max(limits.max)

@@ -21,6 +21,13 @@ KIND = ["benchmark", "target", "minimum_duration"]
 PAID_AGAINST = (TWAP_STRATEGY, STOPPING_STRATEGY)
 SIZES_PERCENT = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0)
 
+_MEASURES = {
+    "improvement_bps": "bps",
+    "improvement_sigma": "sigma",
+    "fixed_window_improvement_bps": "fixed_window_bps",
+    "arrival_improvement_bps": "arrival_bps",
+}
+
 # A run of days holds the horizon of an order and what moves markets from one week to the next.
 _BLOCK_DAYS = {"crypto": 7, "dow": 35}
 
@@ -37,13 +44,16 @@ def improvement_intervals(daily: pd.DataFrame) -> pd.DataFrame:
         daily: Rows of `reports.daily_improvements`.
 
     Returns:
-        Columns model, asset_class, strategy, benchmark, target, minimum_duration, order_windows, days and, in bps and
-        in σ, mean, low, high and minimum_detectable improvement; no interval where the days hold less than two blocks.
+        Columns model, asset_class, strategy, benchmark, target, minimum_duration, order_windows, days and mean, low,
+        high and minimum_detectable improvement: in bps and in σ, and in bps against the benchmark of the whole horizon
+        (fixed_window_bps) and the arrival price (arrival_bps). No interval where the days hold less than two blocks.
     """
     return pd.concat(
         [
-            _described(_matrix(rows, "improvement_bps"), asset_class, "bps")
-            .join(_described(_matrix(rows, "improvement_sigma"), asset_class, "sigma"))
+            pd.concat(
+                [_described(_matrix(rows, column), str(asset_class), unit) for column, unit in _MEASURES.items()],
+                axis=1,
+            )
             .assign(model=model, asset_class=asset_class, **_size(rows))
             .reset_index()
             for (model, asset_class), rows in daily.groupby(["model", "asset_class"])
@@ -222,6 +232,27 @@ def cost_curves(daily: pd.DataFrame) -> pd.DataFrame:
             found = _described(pd.concat(net, axis=1, names=["size_percent"]), str(asset_class), "bps")
             curves.append(found.reset_index().assign(model=model, baseline=baseline))
     return pd.concat(curves, ignore_index=True).drop(columns=["benchmark", "target"])
+
+
+def net_improvements(daily: pd.DataFrame) -> pd.DataFrame:
+    """What is left of the improvement on VWAP once impact is paid, by order size, in bps; fees are still to be paid.
+
+    Args:
+        daily: Rows of `reports.daily_improvements`.
+
+    Returns:
+        Columns model, strategy, minimum_duration, size_percent, mean_bps, low_bps, high_bps, minimum_detectable_bps:
+        headline orders of the model and of those it is paid against.
+    """
+    found = []
+    for (model, asset_class), rows in headline_orders(daily).groupby(["model", "asset_class"]):
+        shown = rows[rows["strategy"].isin([MODEL_STRATEGY, *PAID_AGAINST])]
+        gain, impact = _matrix(shown, "improvement_bps"), _matrix(shown, "impact_bps")
+        net = pd.concat(
+            {size: gain - impact * math.sqrt(size) for size in SIZES_PERCENT}, axis=1, names=["size_percent"]
+        )
+        found.append(_described(net, str(asset_class), "bps").reset_index().assign(model=model))
+    return pd.concat(found, ignore_index=True).drop(columns=["benchmark", "target"])
 
 
 def _matrix(rows: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -7,13 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lem_pipeline.edges import MODEL_STRATEGY, ORACLE, SHUFFLED, STOPPING_STRATEGY, TWAP_STRATEGY, headline_orders
-from lem_pipeline.report_tables import (
-    NORMAL_95,
-    estimate,
-    key_durations,
-    single_order_std,
-    strategies,
-)
+from lem_pipeline.report_tables import DETECTABLE_80, NORMAL_95, key_durations, single_order_std, strategies
+from lem_pipeline.scenario_tables import of_groups
 
 # Legible on white and on near-black paper, and apart for the colour-blind.
 COLOURS = {
@@ -25,10 +20,13 @@ COLOURS = {
     "dynamic VWAP": "#c2554d",
     "static linear": "#6b7a1f",
     "LEM, features shuffled": "#94b8dd",
+    "LEM with GRU": "#1f9fb4",
+    "LEM with LSTM": "#c46a9f",
 }
 SPARE_COLOURS = ("#5f6b7a", "#b08d57", "#7f5f8f")
-GAIN_TO_COST = ((0.0, "#2b6cb0"), (0.5, "#eef0f2"), (1.0, "#c8611a"))
-SHARES = ((0.0, "#eef0f2"), (1.0, "#2b6cb0"))
+DURATION_COLOURS = ("#4a6fe3", "#2ba3a0", "#7cae3f", "#c9a227")  # in order, none of them a strategy's
+AXIS = "#8b8f97"  # the zero line and other marks that belong to no strategy
+_HOVER = "minimum duration %{customdata[0]}: %{y:+.2f} bps, detectable %{customdata[1]:.2f}"
 
 
 def strategy_colours(names: list[str]) -> dict[str, str]:
@@ -37,7 +35,7 @@ def strategy_colours(names: list[str]) -> dict[str, str]:
     return {name: COLOURS.get(name) or next(spare) for name in names}
 
 
-def _figure(x_title: str, y_title: str, height: int = 380) -> go.Figure:
+def empty_figure(x_title: str, y_title: str, height: int = 380) -> go.Figure:
     """An empty figure on transparent paper; the page's style sheet colours text and grid, by theme."""
     figure = go.Figure()
     figure.update_layout(
@@ -72,7 +70,7 @@ def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
     flexible = set(orders.loc[orders["mean_bps"].abs() > 1e-6, "strategy"])
     orders = orders[orders["strategy"].isin(flexible | {TWAP_STRATEGY})]
     names = strategies(orders)
-    figure = _figure("minimum duration, bars", "improvement on VWAP, bps")
+    figure = empty_figure("minimum duration, bars", "improvement on VWAP, bps")
     for position, (name, colour) in enumerate(strategy_colours(names).items()):
         rows = orders[orders["strategy"] == name].sort_values("minimum_duration")
         # A nudge to the side keeps intervals apart where strategies earn the same, and no further than need be.
@@ -82,8 +80,8 @@ def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
             x=rows["minimum_duration"] + nudge,
             y=rows["mean_bps"],
             error_y=_interval(rows) | {"thickness": 1.5, "width": 3},
-            customdata=rows["minimum_duration"],
-            hovertemplate="minimum duration %{customdata}: %{y:+.2f} bps",
+            customdata=rows[["minimum_duration", "minimum_detectable_bps"]],
+            hovertemplate=_HOVER,
             mode="lines+markers",
             line={"color": colour, "width": 2},
             zorder=int(name == MODEL_STRATEGY),
@@ -96,7 +94,8 @@ def edge_figure(edges: pd.DataFrame) -> go.Figure:
     """What one model's features and forecasts earn, headline orders, by minimum duration; with 95 % intervals."""
     orders = headline_orders(edges)
     names = [name for name in (STOPPING_STRATEGY, SHUFFLED) if name in set(orders["baseline"])]
-    figure = _figure("minimum duration, bars", "gain of the model over it, bps")
+    figure = empty_figure("minimum duration, bars", "gain of the model over it, bps")
+    _shade_undetectable(figure, orders[orders["baseline"] == STOPPING_STRATEGY].sort_values("minimum_duration"))
     for position, (name, colour) in enumerate(strategy_colours(names).items()):
         rows = orders[orders["baseline"] == name].sort_values("minimum_duration")
         nudge = 0.12 * (position - (len(names) - 1) / 2)
@@ -105,15 +104,31 @@ def edge_figure(edges: pd.DataFrame) -> go.Figure:
             x=rows["minimum_duration"] + nudge,
             y=rows["mean_bps"],
             error_y=_interval(rows) | {"thickness": 1.5, "width": 2},
-            customdata=rows["minimum_duration"],
-            hovertemplate="minimum duration %{customdata}: %{y:+.2f} bps",
+            customdata=rows[["minimum_duration", "minimum_detectable_bps"]],
+            hovertemplate=_HOVER,
             mode="lines+markers",
             line={"color": colour, "width": 2 if name == STOPPING_STRATEGY else 1},
             zorder=int(name == STOPPING_STRATEGY),
         )
-    figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
+    figure.add_hline(0, line={"width": 1, "color": AXIS})
     figure.update_xaxes(dtick=1 if orders["minimum_duration"].max() <= 16 else None)
     return figure
+
+
+def _shade_undetectable(figure: go.Figure, rows: pd.DataFrame) -> None:
+    """Gains that the test would miss more often than one time in five."""
+    ends = pd.concat([rows, rows.iloc[::-1]])["minimum_duration"]
+    band = pd.concat([rows["minimum_detectable_bps"], -rows["minimum_detectable_bps"].iloc[::-1]])
+    figure.add_scatter(
+        name="too small to detect",
+        x=ends,
+        y=band,
+        fill="toself",
+        fillcolor="rgba(139, 143, 151, 0.16)",
+        mode="none",
+        hoverinfo="skip",
+        zorder=-1,
+    )
 
 
 def tail_figure(scenarios: pd.DataFrame) -> go.Figure:
@@ -122,7 +137,7 @@ def tail_figure(scenarios: pd.DataFrame) -> go.Figure:
     half = key_durations(int(orders["minimum_duration"].max()))[0]
     orders = orders[(orders["minimum_duration"] == half) & (orders["side"] == "buy")].set_index("strategy")
     names = strategies(orders.reset_index())
-    figure = _figure("slippage of a single order against VWAP, bps", "", 120 + 34 * len(names))
+    figure = empty_figure("slippage of one order, bps", "", 120 + 34 * len(names))
     for (low, high), width in (((0.01, 0.99), 2), ((0.05, 0.95), 8)):
         for name, colour in strategy_colours(names).items():
             ends = [orders.loc[name, f"p{round(100 * end):02d}_slippage_bps"] for end in (low, high)]
@@ -141,52 +156,77 @@ def tail_figure(scenarios: pd.DataFrame) -> go.Figure:
 
 def group_figure(groups: pd.DataFrame) -> go.Figure:
     """Where one model gains over stopping without forecasts: a row per group of order windows, 95 % intervals."""
-    rows = groups[groups["minimum_duration"] == key_durations(int(groups["minimum_duration"].max()))[0]]
-    order = {trait: place for place, trait in enumerate(("year", "session", "volatility", "liquidity", "symbol"))}
-    rows = rows.sort_values(["trait", "value"], key=lambda column: column.map(order).fillna(column))
-    figure = _figure("gain over stopping without forecasts, bps", "", 100 + 20 * len(rows))
+    rows = of_groups(groups)
+    figure = empty_figure("gain over stopping, bps", "", 100 + 20 * len(rows))
     figure.add_scatter(
         x=rows["mean_edge_bps"],
         y=[list(rows["trait"]), list(rows["value"])],
         error_x={"array": NORMAL_95 * rows["standard_error_bps"], "thickness": 1.5, "width": 2},
-        customdata=rows["order_windows"],
-        hovertemplate="%{y}: %{x:+.2f} bps on %{customdata:,} order windows<extra></extra>",
+        customdata=rows.assign(detectable=DETECTABLE_80 * rows["standard_error_bps"])[["order_windows", "detectable"]],
+        hovertemplate=(
+            "%{y}: %{x:+.2f} bps on %{customdata[0]:,} order windows, detectable %{customdata[1]:.2f}<extra></extra>"
+        ),
         mode="markers",
         marker={"color": COLOURS[MODEL_STRATEGY], "size": 7},
     )
-    figure.add_vline(0, line={"width": 1, "color": "#8b8f97"})
+    figure.add_vline(0, line={"width": 1, "color": AXIS})
     figure.update_yaxes(autorange="reversed", tickfont={"size": 11}, automargin=True)
     figure.update_layout(margin={"t": 12})
     return figure
 
 
-def cost_figure(curves: pd.DataFrame) -> go.Figure:
-    """What one model gains over TWAP once impact is paid, by order size: a line per key minimum duration."""
-    over_twap = curves[curves["baseline"] == TWAP_STRATEGY]
+def cost_figure(curves: pd.DataFrame, baseline: str) -> go.Figure:
+    """What one model gains over another strategy after impact, by order size: a line per key minimum duration."""
+    paired = curves[curves["baseline"] == baseline]
     durations = [
-        m for m in key_durations(int(curves["minimum_duration"].max())) if m in set(over_twap["minimum_duration"])
+        m for m in key_durations(int(curves["minimum_duration"].max())) if m in set(paired["minimum_duration"])
     ]
-    figure = _figure("order size, percent of a day's volume", "gain over TWAP after impact, bps", 420)
-    for duration, colour in zip(durations, COLOURS.values(), strict=False):
-        rows = over_twap[over_twap["minimum_duration"] == duration].sort_values("size_percent")
+    figure = empty_figure("order size, percent of a day's volume", f"gain over {baseline}, bps", 400)
+    for duration, colour in zip(durations, DURATION_COLOURS, strict=False):
+        rows = paired[paired["minimum_duration"] == duration].sort_values("size_percent")
         figure.add_scatter(
             name=f"minimum duration {duration}",
             x=rows["size_percent"],
             y=rows["mean_bps"],
             error_y=_interval(rows) | {"thickness": 1.5, "width": 2},
-            hovertemplate="%{x} % of a day: %{y:+.2f} bps",
+            customdata=rows["minimum_detectable_bps"],
+            hovertemplate="%{x} % of a day: %{y:+.2f} bps, detectable %{customdata:.2f}",
             mode="lines+markers",
             line={"color": colour, "width": 2},
         )
-    figure.add_hline(0, line={"width": 1, "color": "#8b8f97"})
+    figure.add_hline(0, line={"width": 1, "color": AXIS})
     figure.update_xaxes(type="log", tickvals=sorted(set(curves["size_percent"])))
+    return figure
+
+
+def participation_figure(participation: pd.DataFrame) -> go.Figure:
+    """The largest child order of an order as a fraction of its bar's volume, by minimum duration and strategy."""
+    rows = without_oracle(participation)
+    figure = empty_figure("minimum duration, bars", "largest child order, of its bar", 400)
+    for name, colour in strategy_colours(strategies(rows)).items():
+        own = rows[rows["strategy"] == name].sort_values("minimum_duration")
+        figure.add_scatter(
+            name=name,
+            x=own["minimum_duration"],
+            y=own["largest_participation"],
+            error_y={"array": NORMAL_95 * own["largest_standard_error"], "thickness": 1, "width": 0},
+            customdata=DETECTABLE_80 * own["largest_standard_error"],
+            hovertemplate="minimum duration %{x}: %{y:.2%}, detectable %{customdata:.2%}",
+            mode="lines+markers",
+            line={"color": colour, "width": 2 if name == MODEL_STRATEGY else 1},
+            marker={"size": 5},
+            zorder=int(name == MODEL_STRATEGY),
+        )
+    figure.update_xaxes(dtick=1 if rows["minimum_duration"].max() <= 16 else None)
+    figure.update_yaxes(tickformat=".0%" if rows["largest_participation"].max() > 0.05 else ".1%", rangemode="tozero")
     return figure
 
 
 def dispersion_figure(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> go.Figure:
     """Mean improvement over the risk of a single order, one point per minimum duration and strategy."""
     orders = without_oracle(headline_orders(improvements)).merge(single_order_std(scenarios))
-    figure = _figure("standard deviation of one order, bps", "improvement on VWAP, bps", 420)
+    labelled = (1, *key_durations(int(orders["minimum_duration"].max())))
+    figure = empty_figure("standard deviation of one order, bps", "improvement on VWAP, bps", 420)
     for name, colour in strategy_colours(strategies(orders)).items():
         rows = orders[orders["strategy"] == name].sort_values("minimum_duration")
         figure.add_scatter(
@@ -195,9 +235,10 @@ def dispersion_figure(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> go
             y=rows["mean_bps"],
             error_y=_interval(rows) | {"thickness": 1, "width": 0},
             zorder=int(name == MODEL_STRATEGY),
-            text=rows["minimum_duration"],
+            text=rows["minimum_duration"].where(rows["minimum_duration"].isin(labelled), "").astype(str),
             textposition="middle right",
-            hovertemplate="minimum duration %{text}: %{y:+.2f} bps at std %{x:.1f}",
+            customdata=rows[["minimum_duration", "minimum_detectable_bps"]],
+            hovertemplate=_HOVER + ", at std %{x:.1f}",
             mode="lines+markers+text" if name == MODEL_STRATEGY else "lines+markers",
             line={"color": colour, "width": 1},
             marker={"size": 8},
@@ -205,61 +246,15 @@ def dispersion_figure(improvements: pd.DataFrame, scenarios: pd.DataFrame) -> go
     return figure
 
 
-def scenario_figure(scenarios: pd.DataFrame) -> go.Figure:
-    """Slippage of one model's own orders, minimum duration by scenario; each cell with its 95 % interval."""
-    rows = scenarios[scenarios["strategy"] == MODEL_STRATEGY].copy()
-    rows["scenario"] = rows["benchmark"] + "<br>" + rows["target"] + "<br>" + rows["side"]
-    rows["text"] = [
-        estimate(mean, error, 1).replace(" ±", "<br>±")
-        for mean, error in zip(rows["mean_slippage_bps"], rows["standard_error_bps"], strict=True)
-    ]
-    means = rows.pivot(index="minimum_duration", columns="scenario", values="mean_slippage_bps")
-    texts = rows.pivot(index="minimum_duration", columns="scenario", values="text")
-    figure = _figure("", "minimum duration, bars", 120 + 38 * len(means))
-    figure.add_heatmap(
-        x=means.columns,
-        y=means.index,
-        z=means,
-        text=texts,
-        texttemplate="%{text}",
-        textfont={"size": 11},
-        hovertemplate="%{x}<br>minimum duration %{y}<br>%{text} bps<extra></extra>",
-        colorscale=GAIN_TO_COST,
-        zmid=0,
-        xgap=2,
-        ygap=2,
-        showscale=False,
-    )
-    figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont={"size": 11})
-    figure.update_yaxes(autorange="reversed", dtick=1, showgrid=False)
-    figure.update_layout(margin={"t": 72, "b": 12})
-    return figure
-
-
-def completion_figure(completions: pd.DataFrame) -> go.Figure:
-    """In which bar one model's own orders were complete: share of orders, by minimum duration."""
-    rows = completions[completions["strategy"] == MODEL_STRATEGY]
-    orders = rows.pivot_table(
-        index="minimum_duration", columns="completion_bar", values="orders", aggfunc="sum", fill_value=0
-    )
-    shares = orders.div(orders.sum(axis=1), axis=0)
-    figure = _figure("completion bar", "minimum duration, bars", 110 + 26 * len(shares))
-    figure.add_heatmap(
-        x=shares.columns,
-        y=shares.index,
-        z=shares.where(shares > 0),
-        texttemplate="%{z:.0%}",
-        textfont={"size": 11},
-        hovertemplate="minimum duration %{y}<br>complete in bar %{x}: %{z:.1%}<extra></extra>",
-        colorscale=SHARES,
-        zmin=0,
-        zmax=1,
-        xgap=2,
-        ygap=2,
-        showscale=False,
-        hoverongaps=False,
-    )
-    figure.update_xaxes(dtick=1, showgrid=False)
-    figure.update_yaxes(autorange="reversed", dtick=1, showgrid=False)
-    figure.update_layout(margin={"t": 12})
+def learning_figure(learning: pd.DataFrame, column: str, y_title: str) -> go.Figure:
+    """One measure of one model's training by epoch; the epoch whose weights were kept is ringed."""
+    figure = empty_figure("epoch", y_title, 270)
+    kept = learning[learning["is_kept"]]
+    line, ring = {"color": COLOURS[MODEL_STRATEGY], "width": 2}, {"color": COLOURS["volume curve"], "width": 2.5}
+    marker = {"size": 13, "color": "rgba(0,0,0,0)", "line": ring}
+    figure.add_scatter(x=learning["epoch"], y=learning[column], mode="lines+markers", line=line, name="")
+    figure.add_scatter(x=kept["epoch"], y=kept[column], mode="markers", marker=marker, name="kept", hoverinfo="skip")
+    figure.update_layout(showlegend=False, margin={"t": 12, "l": 76})
+    figure.update_xaxes(dtick=1 if len(learning) <= 12 else None)
+    figure.update_yaxes(zeroline=False, nticks=6, hoverformat=".4f")
     return figure

@@ -178,7 +178,7 @@ class Desk:
                 f"{model}/{version} reads other features or a longer lookback than today's windows hold, so it cannot "
                 "pass the gates; train it again"
             )
-        return pass_gates(lem, data, lem.config.lookback, lem.config.horizon)
+        return pass_gates(lem, data, lem.config.lookback, lem.config.limits)
 
 
 def _said(reason: str) -> str:

@@ -1,6 +1,7 @@
 """The comparison report: order results in, a verdict, a table and one self-contained page out."""
 
 import math
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,45 +9,61 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from lem_pipeline import figures, report_tables
-from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY
+from lem_pipeline import cost_tables, figures, heat_maps, report_tables, scenario_tables
+from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY
+from lem_pipeline.order_figures import order_caption, order_figure
 from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
-from lem_pipeline.report_tables import Cell, Row
+from lem_pipeline.provenance import Origin
+from lem_pipeline.report_tables import Cell, Row, stacked
 from lem_pipeline.studies_tables import StudiesSection
 from lem_pipeline.walk_forward_tables import walk_forward_table
 from lem_pipeline.yardsticks import Published, published_for
 
+VERDICT_SIZE = 1.0  # percent of a day's volume
+LEARNING_TITLES = {
+    "train_loss": "training loss, σ",
+    "validation_loss": "validation loss, σ",
+    "improvement_sigma": "validation improvement, σ",
+}
 PLOTLY_SETTINGS = {"displayModeBar": False, "responsive": True}
 
 
-def verdict(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame) -> str:
+def verdict(
+    improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame, curves: pd.DataFrame | None = None
+) -> str:
     """What the results show, one sentence a line, one line per model.
 
     Args:
         improvements: As :func:`edges.improvement_intervals` gives them.
         edges: As :func:`edges.edge_intervals` gives them.
         scenarios: Rows of `reports.slippage_by_scenario`.
+        curves: Rows of `reports.cost_curves`, for what impact leaves.
     """
     spread = report_tables.single_order_std(scenarios).set_index(["model", "strategy", "minimum_duration"])
     models = sorted(set(improvements["model"]))
     return "\n".join(
-        _model_verdict(improvements[improvements["model"] == model], edges, spread["order_std_bps"], model)
+        _model_verdict(improvements[improvements["model"] == model], edges, spread["order_std_bps"], curves, model)
         for model in models
     )
 
 
-def _model_verdict(improvements: pd.DataFrame, edges: pd.DataFrame, spread: pd.Series, model: str) -> str:
+def _model_verdict(
+    improvements: pd.DataFrame, edges: pd.DataFrame, spread: pd.Series, curves: pd.DataFrame | None, model: str
+) -> str:
     horizon = int(improvements["minimum_duration"].max())
     learned = report_tables.by_duration(improvements, model, MODEL_STRATEGY)
     over_stopping = report_tables.by_duration(edges, model, STOPPING_STRATEGY)
     durations = [m for m in sorted({math.ceil(horizon / 2), horizon}) if m in learned]
     if not durations:
         return f"{model}: no orders of the model for a fixed quantity against VWAP, hence no verdict."
-    clauses = [
-        f"at {'the fixed' if m == horizon else 'minimum'} duration {m} an order gains {_on_vwap(learned[m])}"
-        + (f", and {_finding(over_stopping[m])}{_risk(spread, model, m)}" if m in over_stopping else "")
-        for m in durations
-    ]
+    clauses = []
+    for m in durations:
+        kind = "the fixed" if m == horizon else "minimum"
+        clause = f"at {kind} duration {m} an order gains {_on_vwap(learned[m])}"
+        if m in over_stopping:
+            left = _after_impact(curves, model, m) if m < horizon else ""
+            clause += f", and {_finding(over_stopping[m])}{left}{_risk(spread, model, m)}"
+        clauses.append(clause)
     return f"{model}: {'; '.join(clauses)}."
 
 
@@ -64,11 +81,24 @@ def _finding(edge: Row) -> str:
     if math.isnan(edge["low_bps"]):
         return f"the model cannot be told from stopping without any forecast ({found})"
     if edge["low_bps"] > 0:
-        return f"the model is better than stopping without any forecast ({found})"
+        luck = "" if edge["is_better"] else "; not after correction for all that was looked at"
+        return f"the model is better than stopping without any forecast ({found}{luck})"
     if edge["high_bps"] < 0:
         return f"the model is worse than stopping without any forecast ({found})"
     seen = f"; {edge['minimum_detectable_bps']:.2f} would have been seen"
     return f"the model is not measurably different from stopping without any forecast ({found}{seen})"
+
+
+def _after_impact(curves: pd.DataFrame | None, model: str, duration: int) -> str:
+    """What impact leaves of the paired difference."""
+    if curves is None:
+        return ""
+    kind = (curves["model"] == model) & (curves["minimum_duration"] == duration)
+    left = curves[kind & (curves["baseline"] == STOPPING_STRATEGY) & (curves["size_percent"] == VERDICT_SIZE)]
+    return "".join(
+        f", {report_tables.with_interval(row)} after impact at {VERDICT_SIZE:g} % of a day's volume,"
+        for row in report_tables.records(left)
+    )
 
 
 def _risk(spread: pd.Series, model: str, duration: int) -> str:
@@ -89,7 +119,7 @@ def headline_markdown(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios
     warning = [f"> **{SIMULATED_BANNER}.** {SIMULATED_NOTE}", ""] if simulated else []
     table = _markdown_table(report_tables.headline_table(improvements, edges, scenarios))
     note = (
-        "Side-averaged gain of fixed-quantity orders against VWAP; positive is good. "
+        "Side-averaged gain of fixed-quantity orders on the VWAP of the bars they were worked in; positive is good. "
         "Brackets hold 95 % intervals from a bootstrap of runs of days. σ is the volatility of one bar."
     )
     return "\n".join([*warning, table, "", note])
@@ -112,7 +142,12 @@ class Results:
         cost_curves: Rows of `reports.cost_curves`.
         groups: Rows of `reports.edges_by_group`.
         capped: Rows of `reports.capped_orders`.
-        completions: Number of ``orders`` by model, strategy, minimum_duration and completion_bar.
+        completions: Rows of ``queries/completions.sql``.
+        net_improvements: Rows of `reports.net_improvements`.
+        participation: Rows of `reports.participation`.
+        schedules: Rows of `results.mean_schedules`.
+        examples: Rows of `results.example_orders`.
+        learning: As :func:`learning.learning_curves` gives them.
         walk_forward: Rows of `reports.walk_forward`.
     """
 
@@ -124,6 +159,11 @@ class Results:
     groups: pd.DataFrame
     capped: pd.DataFrame
     completions: pd.DataFrame
+    net_improvements: pd.DataFrame
+    participation: pd.DataFrame
+    schedules: pd.DataFrame
+    examples: pd.DataFrame
+    learning: pd.DataFrame
     walk_forward: pd.DataFrame
 
     def of(self, model: str) -> "Results":
@@ -131,28 +171,36 @@ class Results:
         return Results(**{name: frame[frame["model"] == model] for name, frame in vars(self).items()})
 
 
-def comparison_html(
-    results: Results, provenance: list[tuple[str, str]], simulated: bool, studies: StudiesSection | None = None
-) -> str:
+def comparison_html(results: Results, origin: Origin, simulated: bool, studies: StudiesSection | None = None) -> str:
     """The comparison of every strategy on the same orders, as one page that loads nothing.
 
     Args:
         results: Of every model.
-        provenance: What the results rest on (data snapshot, code, seeds, configuration), name and value.
+        origin: What the results rest on: bars, snapshots, code, seeds, configurations.
         simulated: Whether any price behind the results was simulated.
         studies: Other profiles' results beside these, where there are any.
     """
     models = sorted(set(results.improvements["model"]))
+    sentences = verdict(results.improvements, results.edges, results.scenarios, results.cost_curves)
     return render(
         "comparison.html.j2",
         simulated=simulated,
-        verdicts=verdict(results.improvements, results.edges, results.scenarios).splitlines(),
-        headline=report_tables.headline_table(results.improvements, results.edges, results.scenarios),
+        verdicts=[_unbroken(sentence) for sentence in sentences.splitlines()],
+        headline=stacked(report_tables.headline_table(results.improvements, results.edges, results.scenarios)),
         sections=[_model_section(number, model, results.of(model)) for number, model in enumerate(models)],
-        provenance=provenance,
+        origin=origin,
         studies=studies,
         plotly_js=Markup(get_plotlyjs()),
     )
+
+
+def _unbroken(sentence: str) -> str:
+    """The sentence with its intervals kept on one line.
+
+    >>> _unbroken("+1.00 [+0.50, +1.50] bps, or more").split(" ")[1:]
+    ['bps,', 'or', 'more']
+    """
+    return re.sub(r" (?=\[)|(?<=\d,) (?=[+−]\d)", "\u00a0", sentence)
 
 
 @dataclass(frozen=True)
@@ -162,14 +210,19 @@ class ModelSection:
     model: str
     published: tuple[Published, ...]
     layout: list[tuple[str, list[Cell], list[Cell]]]
-    break_even_table: pd.DataFrame
+    window_table: pd.DataFrame
+    break_even_tables: dict[str, pd.DataFrame]
+    net_cost_table: pd.DataFrame
+    participation_table: pd.DataFrame
     capped_table: pd.DataFrame
+    group_table: pd.DataFrame
     best_table: pd.DataFrame
     edge_table: pd.DataFrame
     improvement_table: pd.DataFrame
     scenario_tables: dict[str, pd.DataFrame]
     walk_forward_tables: dict[str, pd.DataFrame]
     figures: dict[str, Markup]
+    examples: list[tuple[Markup, str]]
 
 
 def _model_section(number: int, model: str, results: Results) -> ModelSection:
@@ -179,30 +232,48 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
     drawn = {
         "improvement": figures.improvement_figure(improvements),
         "edge": figures.edge_figure(edges),
-        "scenario": figures.scenario_figure(scenarios),
-        "completion": figures.completion_figure(results.completions),
+        "scenario": heat_maps.scenario_figure(scenarios),
+        "completion": heat_maps.completion_figure(results.completions),
+        "schedule": heat_maps.schedule_figure(results.schedules),
+        **{
+            column: figures.learning_figure(results.learning, column, title)
+            for column, title in LEARNING_TITLES.items()
+        },
         "dispersion": figures.dispersion_figure(improvements, scenarios),
         "tail": figures.tail_figure(scenarios),
         "group": figures.group_figure(results.groups),
-        "cost": figures.cost_figure(results.cost_curves),
+        "cost_over_stopping": figures.cost_figure(results.cost_curves, STOPPING_STRATEGY),
+        "cost_over_twap": figures.cost_figure(results.cost_curves, TWAP_STRATEGY),
+        "participation": figures.participation_figure(results.participation),
     }
     return ModelSection(
         model=model,
         published=published_for(asset_class, horizon),
-        layout=report_tables.published_layout(scenarios),
-        break_even_table=report_tables.break_even_table(results.cost_curves),
-        capped_table=report_tables.capped_table(results.capped),
-        best_table=report_tables.best_table(results.best),
-        edge_table=report_tables.edge_table(edges),
-        improvement_table=report_tables.improvement_table(improvements),
+        layout=scenario_tables.published_layout(scenarios),
+        window_table=stacked(scenario_tables.window_table(improvements)),
+        break_even_tables={
+            baseline: stacked(cost_tables.break_even_table(results.cost_curves, baseline))
+            for baseline in report_tables.strategies(results.cost_curves, "baseline")
+        },
+        net_cost_table=stacked(cost_tables.net_cost_table(results.net_improvements)),
+        participation_table=stacked(cost_tables.participation_table(results.participation)),
+        capped_table=stacked(cost_tables.capped_table(results.capped)),
+        group_table=stacked(scenario_tables.group_table(results.groups)),
+        best_table=scenario_tables.best_table(results.best),
+        edge_table=stacked(scenario_tables.edge_table(edges)),
+        improvement_table=stacked(scenario_tables.improvement_table(improvements)),
         scenario_tables={
-            strategy: report_tables.scenario_table(scenarios[scenarios["strategy"] == strategy])
+            strategy: stacked(scenario_tables.scenario_table(scenarios[scenarios["strategy"] == strategy]))
             for strategy in report_tables.strategies(scenarios)
         },
         walk_forward_tables={
             benchmark: walk_forward_table(results.walk_forward, benchmark) for benchmark in ("VWAP", "TWAP")
         },
         figures={name: _embed(figure, f"{name}-{number}") for name, figure in drawn.items()},
+        examples=[
+            (_embed(order_figure(example), f"example-{percentile}-{number}"), order_caption(example))
+            for (_, percentile), example in results.examples.groupby(["asset_class", "percentile"])
+        ],
     )
 
 

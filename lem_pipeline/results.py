@@ -11,6 +11,7 @@ from lem_models.orders import SCENARIOS
 from lem_pipeline.panel import OrderPanel
 
 MEASURES = ("slippage_bps", "fixed_window_slippage_bps", "arrival_slippage_bps", "completion_bar", "filled_fraction")
+COSTS = ("impact_bps", "largest_participation", "mean_participation")
 
 
 def order_results(model: str, data: OrderPanel, batches: Iterable[EvaluatedBatch]) -> Iterator[pa.Table]:
@@ -31,7 +32,7 @@ def order_results(model: str, data: OrderPanel, batches: Iterable[EvaluatedBatch
             "volatility_bps": pa.array(batch.volatility_bps.numpy()[window]),
         }
         if batch.costs:
-            columns["impact_bps"] = pa.array(batch.costs.impact_bps.numpy().ravel())
+            columns |= {name: pa.array(getattr(batch.costs, name).numpy().ravel()) for name in COSTS}
         yield pa.table(columns)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lem_pipeline.errors import UnknownVersionError
-from lem_pipeline.tracking import ALIAS, Tracking
+from lem_pipeline.tracking import CHALLENGER, Tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,15 +82,15 @@ def _find(client: "MlflowClient", reference: str) -> "ModelVersion":
     if model not in known:
         raise UnknownVersionError(f"there is no model {model!r}; the registry has {', '.join(known) or 'none'}")
     if (at and slash) or (slash and not number.isdigit()):
-        raise UnknownVersionError(f"{reference!r} names no version; write {model}/3, or {model}@{ALIAS}")
+        raise UnknownVersionError(f"{reference!r} names no version; write {model}/3, or {model}@{CHALLENGER}")
     try:
         if slash:
             return client.get_model_version(model, number)
-        return client.get_model_version_by_alias(model, alias or ALIAS)
+        return client.get_model_version_by_alias(model, alias or CHALLENGER)
     except MlflowException as error:
         numbers = sorted(int(v.version) for v in client.search_model_versions(f"name = '{model}'"))
         aliases = ", ".join(known[model].aliases) or "none"
-        wanted = f"version {number}" if slash else f"alias {alias or ALIAS}"
+        wanted = f"version {number}" if slash else f"alias {alias or CHALLENGER}"
         raise UnknownVersionError(
             f"{model} has no {wanted}; its versions are {', '.join(map(str, numbers))}, its aliases {aliases}"
         ) from error

@@ -18,6 +18,7 @@ INTERVALS = {
     "edges": "One row per model, baseline and kind of order: what the model gains over it, paired, with its interval.",
     "best_strategies": "One row per model, minimum duration and strategy: whether it may be the one that gains most.",
     "cost_curves": "One row per model, baseline, minimum duration and order size: the edge once impact is paid.",
+    "net_improvements": "One row per model, strategy, minimum duration and order size: improvement less impact.",
 }
 
 INTERVAL_COLUMNS = {
@@ -39,7 +40,6 @@ UI_COLUMNS = {  # of the headline table, short enough for an asset page
     "model": "model",
     "minimum duration": "duration",
     "LEM over no-forecast stopping, bps": "LEM over stopping, bps",
-    "detectable, bps": "detectable, bps",
     "LEM over TWAP, bps": "LEM over TWAP, bps",
     "order windows": "windows",
 }
@@ -62,7 +62,13 @@ UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
 )
 def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Means over order windows with bootstrap intervals."""
-    from lem_pipeline.edges import best_strategies, cost_curves, edge_intervals, improvement_intervals
+    from lem_pipeline.edges import (
+        best_strategies,
+        cost_curves,
+        edge_intervals,
+        improvement_intervals,
+        net_improvements,
+    )
 
     with explained():
         daily = warehouse.read("from reports.daily_improvements").to_pandas()
@@ -71,6 +77,7 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
             "edges": edge_intervals(daily),
             "best_strategies": best_strategies(daily),
             "cost_curves": cost_curves(daily),
+            "net_improvements": net_improvements(daily),
         }
         for table, rows in tables.items():
             written = warehouse.write_table(f"reports.{table}", pa.Table.from_pandas(rows, preserve_index=False))
@@ -92,6 +99,11 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
         asset_key("reports.walk_forward"),
         asset_key("reports.studies"),
         asset_key("reports.price_effects"),
+        asset_key("reports.net_improvements"),
+        asset_key("reports.participation"),
+        asset_key("results.mean_schedules"),
+        asset_key("results.example_orders"),
+        asset_key("quality.gap_ledger"),
         asset_key("quality.dow_coverage"),
     ],
     kinds={"html"},
@@ -99,10 +111,11 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
 )
 def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""
+    from lem_pipeline.learning import learning_curves
     from lem_pipeline.model_card import model_card
-    from lem_pipeline.provenance import provenance
+    from lem_pipeline.provenance import origin
     from lem_pipeline.report import Results, comparison_html, headline_markdown, verdict
-    from lem_pipeline.report_tables import headline_table
+    from lem_pipeline.report_tables import headline_table, stacked
     from lem_pipeline.studies_tables import studies_section
 
     chosen = settings()
@@ -115,13 +128,18 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         "groups": "from reports.edges_by_group order by all",
         "capped": "from reports.capped_orders order by all",
         "walk_forward": "from reports.walk_forward order by all",
+        "net_improvements": "from reports.net_improvements order by all",
+        "participation": "from reports.participation order by all",
+        "schedules": "from results.mean_schedules order by all",
+        "examples": "from results.example_orders order by all",
         "completions": (SQL / "queries/completions.sql").read_text(),
     }
     with explained():
-        results = Results(**{name: warehouse.read(query).to_pandas() for name, query in tables.items()})
-    origin = provenance(chosen, bar_provenance(chosen), warehouse, tracking, context.run.run_id)
+        frames = {name: warehouse.read(query).to_pandas() for name, query in tables.items()}
+        results = Results(learning=learning_curves(chosen, tracking), **frames)
+        rests_on = origin(chosen, bar_provenance(chosen), warehouse, tracking, context.run.run_id)
     studies, effects = (warehouse.read(f"from reports.{name}").to_pandas() for name in ("studies", "price_effects"))
-    page = comparison_html(results, origin, chosen.simulated, studies_section(studies, effects))
+    page = comparison_html(results, rests_on, chosen.simulated, studies_section(studies, effects))
     shown = results.improvements, results.edges, results.scenarios
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +150,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         table = headline_markdown(improvements, edges, scenarios, simulated=False)
         card = model_card(name, str(version.version), version.tags, table)
         tracking.describe(name, str(version.version), card)
-    rows = headline_table(*shown).to_dict("records")
+    rows = stacked(headline_table(*shown)).to_dict("records")
     headline = [
         dg.TableRecord({ours: str(row[name]).translate(UNBROKEN) for name, ours in UI_COLUMNS.items()}) for row in rows
     ]
@@ -141,7 +159,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
             "data": "SIMULATED, no market figures" if chosen.simulated else "real bars",
             "headline_table": dg.MetadataValue.table(headline),
             "headline_in_full": dg.MetadataValue.md(headline_markdown(*shown, chosen.simulated)),
-            "verdict": verdict(*shown),
+            "verdict": verdict(*shown, results.cost_curves),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
     )

@@ -28,6 +28,8 @@ RESULT_COLUMNS = {
     "completion_bar": "Bar in which the order is done, counted from 1; at least the minimum duration",
     "filled_fraction": "1 unless the market did not trade, or not enough",
     "impact_bps": "Square-root impact of what was filled, beside slippage; 1 % of a day's volume unless a size is told",
+    "largest_participation": "Largest child order as a fraction of its bar's volume, for the size that impact is of",
+    "mean_participation": "The same of all its child orders, averaged",
     "order_size": "Parent order as a fraction of a day's expected volume; impact is for this size",
     "participation_cap": "Greatest fraction of a bar's volume that a child order fills",
     "volatility_bps": "Standard deviation of one bar's log return, known at the start",

@@ -23,6 +23,8 @@ order_windows as (
         -- A day is a UTC day whatever the session's time zone.
         (bar_start at time zone 'UTC')::date as trading_day,
         -(buys.slippage_bps + sells.slippage_bps) / 2 as improvement_bps,
+        -(buys.fixed_window_slippage_bps + sells.fixed_window_slippage_bps) / 2 as fixed_window_improvement_bps,
+        -(buys.arrival_slippage_bps + sells.arrival_slippage_bps) / 2 as arrival_improvement_bps,
         improvement_bps / nullif(buys.volatility_bps, 0) as improvement_sigma,
         (buys.impact_bps + sells.impact_bps) / 2 as impact_bps
     from buys
@@ -39,7 +41,9 @@ select
     trading_day, -- UTC day in which the order windows begin
     count(improvement_bps) as order_windows, -- order windows that begin in this day, over all symbols
     sum(improvement_bps) as improvement_bps, -- their improvements added up; positive is good
-    sum(improvement_sigma) as improvement_sigma, -- the same in volatilities of one bar
+    sum(fixed_window_improvement_bps) as fixed_window_improvement_bps, -- the same against the benchmark of the whole horizon
+    sum(arrival_improvement_bps) as arrival_improvement_bps, -- the same against the last close before the order
+    sum(improvement_sigma) as improvement_sigma, -- improvements in volatilities of one bar, added up
     sum(impact_bps) as impact_bps -- square-root impact of the orders at one percent of a day's volume, added up
 from order_windows
 group by all

@@ -25,7 +25,9 @@ slippage_per_scenario as (
         avg((slippage_bps < 0)::int) as win_rate,
         avg(fixed_window_slippage_bps) as mean_fixed_window_slippage_bps,
         avg(arrival_slippage_bps) as mean_arrival_slippage_bps,
-        avg(completion_bar) as mean_completion_bar
+        avg(completion_bar) as mean_completion_bar,
+        quantile_disc(completion_bar, [0.1, 0.5, 0.9]) as completion_bars,
+        avg(largest_participation) as mean_largest_participation
     from order_results
     group by all
 ),
@@ -39,7 +41,9 @@ worst_twentieth as (
         benchmark,
         target,
         minimum_duration,
-        avg(slippage_bps) as cvar95_slippage_bps
+        count(*) as worst_orders,
+        avg(slippage_bps) as cvar95_slippage_bps,
+        sum(slippage_bps - percentiles_bps[4]) / any_value(orders) as mean_excess_bps
     from order_results
     join slippage_per_scenario using (model, asset_class, strategy, side, benchmark, target, minimum_duration)
     where slippage_bps >= percentiles_bps[4]
@@ -56,11 +60,16 @@ slippage_per_day as (
         target,
         minimum_duration,
         trading_day,
-        count(slippage_bps) as orders,
+        count(slippage_bps) as day_orders,
         sum(slippage_bps) as total_slippage_bps,
         sum(fixed_window_slippage_bps) as total_fixed_window_slippage_bps,
-        sum(arrival_slippage_bps) as total_arrival_slippage_bps
+        sum(arrival_slippage_bps) as total_arrival_slippage_bps,
+        count(*) filter (where slippage_bps < 0) as won,
+        sum(completion_bar) as total_completion_bar,
+        sum(largest_participation) as total_largest_participation,
+        sum(greatest(slippage_bps - percentiles_bps[4], 0)) as total_excess_bps
     from order_results
+    join slippage_per_scenario using (model, asset_class, strategy, side, benchmark, target, minimum_duration)
     group by all
 ),
 
@@ -76,17 +85,26 @@ day_clusters as (
         target,
         minimum_duration,
         count(*) as days,
+        sqrt(sum(pow(total_slippage_bps - day_orders * mean_slippage_bps, 2))) / sum(day_orders) as standard_error_bps,
         sqrt(sum(pow(
-            total_slippage_bps - per_day.orders * mean_slippage_bps, 2
-        ))) / sum(per_day.orders) as standard_error_bps,
+            total_fixed_window_slippage_bps - day_orders * mean_fixed_window_slippage_bps, 2
+        ))) / sum(day_orders) as fixed_window_standard_error_bps,
         sqrt(sum(pow(
-            total_fixed_window_slippage_bps - per_day.orders * mean_fixed_window_slippage_bps, 2
-        ))) / sum(per_day.orders) as fixed_window_standard_error_bps,
+            total_arrival_slippage_bps - day_orders * mean_arrival_slippage_bps, 2
+        ))) / sum(day_orders) as arrival_standard_error_bps,
+        sqrt(sum(pow(won - day_orders * win_rate, 2))) / sum(day_orders) as win_rate_standard_error,
         sqrt(sum(pow(
-            total_arrival_slippage_bps - per_day.orders * mean_arrival_slippage_bps, 2
-        ))) / sum(per_day.orders) as arrival_standard_error_bps
-    from slippage_per_day as per_day
+            total_completion_bar - day_orders * mean_completion_bar, 2
+        ))) / sum(day_orders) as completion_bar_standard_error,
+        sqrt(sum(pow(
+            total_largest_participation - day_orders * mean_largest_participation, 2
+        ))) / sum(day_orders) as largest_participation_standard_error,
+        -- The influence of an order on the mean of the worst is what it lies above where they begin.
+        sqrt(sum(pow(total_excess_bps - day_orders * mean_excess_bps, 2))) / any_value(worst_orders)
+        as cvar95_standard_error_bps
+    from slippage_per_day
     join slippage_per_scenario using (model, asset_class, strategy, side, benchmark, target, minimum_duration)
+    join worst_twentieth using (model, asset_class, strategy, side, benchmark, target, minimum_duration)
     group by all
 )
 
@@ -110,13 +128,21 @@ select
     percentiles_bps[4] as p95_slippage_bps, -- the worst 5 % of the orders cost more
     percentiles_bps[5] as p99_slippage_bps, -- the worst 1 % of the orders cost more
     cvar95_slippage_bps, -- mean of the worst 5 % of the orders
+    if(days > 1, cvar95_standard_error_bps, null) as cvar95_standard_error_bps, -- its day-clustered standard error
     worst_slippage_bps, -- the costliest order
     win_rate, -- fraction of orders that beat their benchmark
+    if(days > 1, win_rate_standard_error, null) as win_rate_standard_error, -- its day-clustered standard error
     mean_fixed_window_slippage_bps, -- mean slippage with the benchmark over the whole horizon, which no strategy can choose
     if(days > 1, fixed_window_standard_error_bps, null) as fixed_window_standard_error_bps, -- its day-clustered standard error
     mean_arrival_slippage_bps, -- mean slippage against the last close before the order
     if(days > 1, arrival_standard_error_bps, null) as arrival_standard_error_bps, -- its day-clustered standard error
-    mean_completion_bar -- mean bar in which the order is complete, counted from 1
+    mean_completion_bar, -- mean bar in which the order is complete, counted from 1
+    if(days > 1, completion_bar_standard_error, null) as completion_bar_standard_error, -- its day-clustered standard error
+    completion_bars[1] as p10_completion_bar, -- a tenth of the orders is complete in this bar or before
+    completion_bars[2] as median_completion_bar, -- half of them are
+    completion_bars[3] as p90_completion_bar, -- nine tenths are
+    mean_largest_participation, -- mean over orders of the largest child order as a fraction of its bar's volume
+    if(days > 1, largest_participation_standard_error, null) as largest_participation_standard_error -- its day-clustered standard error
 from slippage_per_scenario
 join worst_twentieth using (model, asset_class, strategy, side, benchmark, target, minimum_duration)
 join day_clusters using (model, asset_class, strategy, side, benchmark, target, minimum_duration)

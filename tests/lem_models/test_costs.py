@@ -205,6 +205,46 @@ def test_costs_have_a_gradient_even_where_nothing_is_filled():
     assert torch.allclose((above - below) / 2e-6, gradient[..., 7], rtol=1e-4, atol=1e-6)
 
 
+# --- participation ------------------------------------------------------------------------------------------------
+
+
+def test_participation_equals_a_plain_loop_over_every_order():
+    market = random_market(5, seed=30, untraded=0.3)
+    market.volume[0] = 0  # nothing of this order fills
+    size, schedule = random_size(market, seed=31), schedules(market, seed=32)
+    costs = order_costs(schedule, market, size, HOURLY)
+    for order, s, m in product(range(5), range(len(SCENARIOS)), range(HORIZON)):
+        rates = []
+        for bar, fraction in enumerate(schedule[order, s, m].tolist()):
+            if fraction > 0:
+                units = fraction * size.quantity[order].item()
+                if SCENARIOS[s].target is Target.NOTIONAL:
+                    units *= market.arrival[order].item() / market.price[order, bar].item()
+                rates.append(units / market.volume[order, bar].item())
+        largest, mean = costs.largest_participation[order, s, m], costs.mean_participation[order, s, m]
+        assert largest.item() == pytest.approx(max(rates, default=0.0), rel=1e-5), (order, s, m)
+        assert mean.item() == pytest.approx(sum(rates) / max(len(rates), 1), rel=1e-5), (order, s, m)
+
+
+@pytest.mark.parametrize("cap", [0.01, 0.1])
+def test_no_child_order_is_more_of_its_bar_than_the_participation_cap(cap):
+    market = random_market(30, seed=33)
+    size = OrderSize.of_daily_volume(market, 0.2, HOURLY.bars_per_day, participation_cap=cap)
+    schedule = follow(torch.full((30, *GRID.shape, HORIZON), 0.5), market, Limits(HORIZON), size)
+    costs = order_costs(schedule, market, size, HOURLY)
+    assert (costs.largest_participation <= cap * (1 + 1e-5)).all()
+    assert (costs.largest_participation > 0.99 * cap).any()
+    assert (costs.mean_participation <= costs.largest_participation * (1 + 1e-6)).all()
+
+
+def test_twice_the_order_is_twice_the_participation():
+    market = random_market(10, seed=34)
+    schedule = schedules(market, seed=35)
+    small, large = (order_costs(schedule, market, of_a_day(market, size), HOURLY) for size in (0.01, 0.02))
+    assert torch.allclose(large.largest_participation, 2 * small.largest_participation, rtol=1e-5)
+    assert torch.allclose(large.mean_participation, 2 * small.mean_participation, rtol=1e-5)
+
+
 # --- settings -----------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lem_pipeline.edges import best_strategies, cost_curves, edge_intervals, improvement_intervals
+from lem_pipeline.edges import best_strategies, cost_curves, edge_intervals, improvement_intervals, net_improvements
 
 KEYS = ["strategy", "benchmark", "target", "minimum_duration"]
 
@@ -24,6 +24,8 @@ def daily(days: int = 60, asset_class: str = "crypto", every: int = 1) -> pd.Dat
                 "improvement_bps": windows
                 * (luck + random.normal(0, 1, days) + 2 * (kind[0] == "LEM" and kind[3] == 1)),
                 "improvement_sigma": windows * random.normal(0, 1, days),
+                "fixed_window_improvement_bps": windows * (5 + luck),
+                "arrival_improvement_bps": windows * (9 + luck),
                 "impact_bps": windows * (1.0 + (kind[0] == "LEM")),
             }
         )
@@ -39,6 +41,11 @@ def test_means_are_means_over_order_windows():
         assert found.loc[key, "mean_bps"] == pytest.approx(expected)
         assert found.loc[key, "order_windows"] == group["order_windows"].sum()
         assert found.loc[key, "days"] == 60
+        for measure in ("fixed_window", "arrival"):
+            expected = group[f"{measure}_improvement_bps"].sum() / group["order_windows"].sum()
+            assert found.loc[key, f"mean_{measure}_bps"] == pytest.approx(expected)
+            assert found.loc[key, f"low_{measure}_bps"] < expected < found.loc[key, f"high_{measure}_bps"]
+            assert found.loc[key, f"minimum_detectable_{measure}_bps"] > 0
         assert found.loc[key, "low_sigma"] < found.loc[key, "mean_sigma"] < found.loc[key, "high_sigma"]
 
 
@@ -70,6 +77,27 @@ def test_impact_grows_with_the_square_root_of_size_and_eats_the_edge():
         (free,) = edges[kind & (edges["minimum_duration"] == point["minimum_duration"])]["mean_bps"]
         assert point["mean_bps"] == pytest.approx(free - np.sqrt(point["size_percent"]))
         assert point["low_bps"] < point["mean_bps"] < point["high_bps"]
+
+
+def test_what_is_left_of_an_improvement_is_the_improvement_less_impact_by_the_square_root_of_size():
+    rows = daily()
+    gains = improvement_intervals(rows).query("benchmark == 'VWAP'").set_index(["strategy", "minimum_duration"])
+    net = net_improvements(rows)
+    assert set(net["strategy"]) == {"LEM", "TWAP", "no-forecast stopping"}
+    for _, point in net.iterrows():
+        paid = (1.0 + (point["strategy"] == "LEM")) * np.sqrt(point["size_percent"])
+        gain = gains.loc[(point["strategy"], point["minimum_duration"])]
+        assert point["mean_bps"] == pytest.approx(gain["mean_bps"] - paid)
+        assert point["low_bps"] < point["mean_bps"] < point["high_bps"]
+        assert point["minimum_detectable_bps"] > 0
+
+
+def test_edges_after_impact_are_differences_of_what_is_left():
+    rows = daily()
+    net = net_improvements(rows).set_index(["strategy", "minimum_duration", "size_percent"])["mean_bps"]
+    for _, point in cost_curves(rows).iterrows():
+        kind = (point["minimum_duration"], point["size_percent"])
+        assert point["mean_bps"] == pytest.approx(net[("LEM", *kind)] - net[(point["baseline"], *kind)])
 
 
 @pytest.mark.parametrize(

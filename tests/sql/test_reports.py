@@ -29,6 +29,8 @@ def random_orders(days: int = 12) -> pd.DataFrame:
     for column in ("slippage_bps", "fixed_window_slippage_bps", "arrival_slippage_bps"):
         orders[column] = common + random.normal(0, 20, len(orders))
     orders["impact_bps"] = random.lognormal(0, 1, len(orders))
+    orders["largest_participation"] = random.lognormal(-3, 1, len(orders))
+    orders["mean_participation"] = orders["largest_participation"] * random.uniform(0.2, 1, len(orders))
     orders["filled_fraction"] = np.where(random.uniform(size=len(orders)) < 0.2, 0.5, 1.0)
     orders["completion_bar"] = random.integers(1, 3, len(orders))
     volatility = random.lognormal(3, 0.3, len(windows))
@@ -116,6 +118,9 @@ def test_moments_and_tails_agree_with_numpy(orders, scenarios):
             "mean_fixed_window_slippage_bps": group["fixed_window_slippage_bps"].mean(),
             "mean_arrival_slippage_bps": group["arrival_slippage_bps"].mean(),
             "mean_completion_bar": group["completion_bar"].mean(),
+            "median_completion_bar": np.percentile(group["completion_bar"], 50, method="inverted_cdf"),
+            "p90_completion_bar": np.percentile(group["completion_bar"], 90, method="inverted_cdf"),
+            "mean_largest_participation": group["largest_participation"].mean(),
         }
         assert row[list(expected)].to_dict() == pytest.approx(expected)
 
@@ -126,12 +131,31 @@ def test_moments_and_tails_agree_with_numpy(orders, scenarios):
         ("slippage_bps", "standard_error_bps"),
         ("fixed_window_slippage_bps", "fixed_window_standard_error_bps"),
         ("arrival_slippage_bps", "arrival_standard_error_bps"),
+        ("won", "win_rate_standard_error"),
+        ("completion_bar", "completion_bar_standard_error"),
+        ("largest_participation", "largest_participation_standard_error"),
     ],
 )
 def test_standard_errors_of_scenarios_are_clustered_by_day(orders, scenarios, column, error):
-    for key, group in orders.groupby(SCENARIO):
+    for key, group in orders.assign(won=(orders["slippage_bps"] < 0) * 1.0).groupby(SCENARIO):
         expected = clustered_standard_error(group[column], group["bar_start"])
         assert scenarios.loc[key, error] == pytest.approx(expected)
+
+
+def test_the_standard_error_of_the_mean_of_the_worst_is_that_of_a_bootstrap_of_days():
+    many = random_orders(days=400)
+    many = many[(many["strategy"] == "LEM") & (many["benchmark"] == "VWAP") & (many["side"] == "buy")]
+    many = many[many["minimum_duration"] == 1]
+    (row,) = report("slippage_by_scenario", many).to_dict("records")
+    days = [day["slippage_bps"].to_numpy() for _, day in many.groupby(many["bar_start"].dt.date)]
+    random = np.random.default_rng(1)
+
+    def drawn() -> float:
+        slippage = np.concatenate([days[day] for day in random.integers(len(days), size=len(days))])
+        return slippage[slippage >= np.percentile(slippage, 95)].mean()
+
+    error = np.std([drawn() for _ in range(2000)])
+    assert row["cvar95_standard_error_bps"] == pytest.approx(error, rel=0.1)
 
 
 def test_copying_an_asset_does_not_shrink_the_standard_error(orders):
@@ -150,10 +174,11 @@ def test_a_day_is_a_utc_day_whatever_the_time_zone_of_the_session(orders, scenar
         pd.testing.assert_frame_equal(elsewhere, expected)
 
 
-def test_a_single_day_has_no_standard_error(orders):
+@pytest.mark.parametrize(("name", "means"), [("slippage_by_scenario", 7), ("participation", 2), ("capped_orders", 6)])
+def test_a_single_day_has_no_standard_error(orders, name, means):
     one_day = orders[orders["bar_start"].dt.date == orders["bar_start"].min().date()]
-    errors = report("slippage_by_scenario", one_day).filter(like="standard_error")
-    assert errors.shape[1] == 3 and errors.isna().all(axis=None)
+    errors = report(name, capped(one_day) if name == "capped_orders" else one_day).filter(like="standard_error")
+    assert errors.shape[1] == means and errors.isna().all(axis=None)
 
 
 def test_improvement_is_the_negated_average_of_buying_and_selling(orders, improvements):
@@ -167,6 +192,10 @@ def test_improvement_is_the_negated_average_of_buying_and_selling(orders, improv
     both_sides = orders.groupby(SIDE_AVERAGED)["impact_bps"].sum() / 2
     summed = improvements.groupby(SIDE_AVERAGED)["impact_bps"].sum()
     pd.testing.assert_series_equal(summed, both_sides)
+    for measure in ("fixed_window", "arrival"):
+        both_sides = -orders.groupby(SIDE_AVERAGED)[f"{measure}_slippage_bps"].sum() / 2
+        summed = improvements.groupby(SIDE_AVERAGED)[f"{measure}_improvement_bps"].sum()
+        pd.testing.assert_series_equal(summed, both_sides, check_names=False)
 
 
 def test_drift_cancels_between_buying_and_selling(orders):
@@ -200,9 +229,53 @@ def test_capped_orders_are_averaged_over_sides_and_windows_and_clustered_by_day(
         assert row["order_windows"] == len(windows)
         assert row["mean_improvement_bps"] == pytest.approx(improvement.mean())
         assert row["standard_error_bps"] == pytest.approx(clustered_standard_error(improvement, starts))
-        assert row["mean_impact_bps"] == pytest.approx(group["impact_bps"].mean())
-        assert row["mean_filled_fraction"] == pytest.approx(group["filled_fraction"].mean())
-        assert row["share_filled"] == pytest.approx((group["filled_fraction"] == 1).mean())
+        measures = {
+            ("mean_impact_bps", "impact_standard_error_bps"): group["impact_bps"],
+            ("mean_filled_fraction", "filled_fraction_standard_error"): group["filled_fraction"],
+            ("share_filled", "share_filled_standard_error"): (group["filled_fraction"] == 1) * 1.0,
+            ("mean_completion_bar", "completion_bar_standard_error"): group["completion_bar"],
+            ("mean_largest_participation", "largest_participation_standard_error"): group["largest_participation"],
+        }
+        for (mean, error), values in measures.items():
+            assert row[mean] == pytest.approx(values.mean()), mean
+            assert row[error] == pytest.approx(clustered_standard_error(values, group["bar_start"])), error
+
+
+@pytest.mark.parametrize("days", [1, 12])
+def test_shares_of_completion_bars_are_clustered_by_day(days):
+    orders = random_orders(days)
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'America/New_York'; create schema results")
+        connection.execute("create table results.order_results as from orders")
+        found = connection.execute((REPORTS.parent / "queries" / "completions.sql").read_text()).df()
+    keys = ["strategy", "minimum_duration"]
+    for key, group in orders.groupby(keys):
+        rows = found[(found[keys] == key).all(axis=1)].set_index("completion_bar")
+        assert rows["orders"].to_dict() == group["completion_bar"].value_counts().to_dict()
+        assert rows["share"].sum() == pytest.approx(1)
+        for bar, row in rows.iterrows():
+            complete = (group["completion_bar"] == bar) * 1.0
+            assert row["share"] == pytest.approx(complete.mean())
+            if days == 1:
+                assert np.isnan(row["standard_error"])
+            else:
+                assert row["standard_error"] == pytest.approx(clustered_standard_error(complete, group["bar_start"]))
+
+
+def test_participation_is_averaged_over_buys_and_sells_and_clustered_by_day(orders):
+    found = report("participation", orders).set_index(["strategy", "minimum_duration"])
+    headline = orders[orders["benchmark"] == "VWAP"]
+    assert found.index.is_unique and len(found) == 4 * 2
+    for key, group in headline.groupby(["strategy", "minimum_duration"]):
+        row, largest = found.loc[key], group["largest_participation"]
+        assert row["orders"] == len(group)
+        assert row["mean_participation"] == pytest.approx(group["mean_participation"].mean())
+        assert row["largest_participation"] == pytest.approx(largest.mean())
+        assert row["p95_participation"] == pytest.approx(np.percentile(largest, 95))
+        assert row["most_participation"] == pytest.approx(largest.max())
+        for mean, column in (("mean", "mean_participation"), ("largest", "largest_participation")):
+            error = clustered_standard_error(group[column], group["bar_start"])
+            assert row[f"{mean}_standard_error"] == pytest.approx(error)
 
 
 TRAITS = {
@@ -239,7 +312,9 @@ def test_edges_by_group_are_paired_side_averaged_and_add_up_to_all_windows(order
         assert unseen["mean_edge_bps"] == found.loc[(duration, "symbol", "B"), "mean_edge_bps"]
 
 
-@pytest.mark.parametrize("name", ["slippage_by_scenario", "daily_improvements", "edges_by_group", "capped_orders"])
+@pytest.mark.parametrize(
+    "name", ["slippage_by_scenario", "daily_improvements", "edges_by_group", "capped_orders", "participation"]
+)
 def test_every_column_is_described(name, orders):
     orders = capped(orders) if name == "capped_orders" else orders
     text = (REPORTS / f"{name}.sql").read_text()
