@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from lem_pipeline import cost_tables, figures, heat_maps, report_tables, scenario_tables
 from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY
 from lem_pipeline.order_figures import order_caption, order_figure
-from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
+from lem_pipeline.pages import render
 from lem_pipeline.provenance import Origin
 from lem_pipeline.report_tables import Cell, Row, stacked
 from lem_pipeline.studies_tables import StudiesSection
@@ -105,29 +105,6 @@ def _risk(spread: pd.Series, model: str, duration: int) -> str:
     """How the risk of a single order compares with that of the strategy it is paired with."""
     own, other = (spread.get((model, s, duration), math.nan) for s in (MODEL_STRATEGY, STOPPING_STRATEGY))
     return f" at a standard deviation of one order of {own:.1f} against {other:.1f} bps"
-
-
-def headline_markdown(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame, simulated: bool) -> str:
-    """The headline table in Markdown, for the Dagster UI.
-
-    Args:
-        improvements: As :func:`edges.improvement_intervals` gives them.
-        edges: As :func:`edges.edge_intervals` gives them.
-        scenarios: Rows of `reports.slippage_by_scenario`.
-        simulated: Whether any price behind the results was simulated.
-    """
-    warning = [f"> **{SIMULATED_BANNER}.** {SIMULATED_NOTE}", ""] if simulated else []
-    table = _markdown_table(report_tables.headline_table(improvements, edges, scenarios))
-    note = (
-        "Side-averaged gain of fixed-quantity orders on the VWAP of the bars they were worked in; positive is good. "
-        "Brackets hold 95 % intervals from a bootstrap of runs of days. σ is the volatility of one bar."
-    )
-    return "\n".join([*warning, table, "", note])
-
-
-def _markdown_table(frame: pd.DataFrame) -> str:
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 @dataclass(frozen=True)

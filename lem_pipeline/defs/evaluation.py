@@ -114,7 +114,8 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     from lem_pipeline.learning import learning_curves
     from lem_pipeline.model_card import model_card
     from lem_pipeline.provenance import origin
-    from lem_pipeline.report import Results, comparison_html, headline_markdown, verdict
+    from lem_pipeline.report import Results, comparison_html, verdict
+    from lem_pipeline.report_markdown import comparison_markdown, headline_markdown
     from lem_pipeline.report_tables import headline_table, stacked
     from lem_pipeline.studies_tables import studies_section
 
@@ -139,11 +140,14 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         results = Results(learning=learning_curves(chosen, tracking), **frames)
         rests_on = origin(chosen, bar_provenance(chosen), warehouse, tracking, context.run.run_id)
     studies, effects = (warehouse.read(f"from reports.{name}").to_pandas() for name in ("studies", "price_effects"))
-    page = comparison_html(results, rests_on, chosen.simulated, studies_section(studies, effects))
+    section = studies_section(studies, effects)
+    page = comparison_html(results, rests_on, chosen.simulated, section)
     shown = results.improvements, results.edges, results.scenarios
     path = chosen.reports / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
+    plain = comparison_markdown(results, rests_on.facts, chosen.simulated, section)
+    path.with_suffix(".md").write_text(plain, encoding="utf-8")
     for name in chosen.models:
         version = tracking.latest(name)
         improvements, edges, scenarios = (frame[frame["model"] == name] for frame in shown)

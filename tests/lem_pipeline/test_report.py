@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lem_models.orders import SCENARIOS
-from lem_pipeline import cost_tables, figures, heat_maps, report, report_tables, scenario_tables
+from lem_pipeline import cost_tables, figures, heat_maps, report, report_markdown, report_tables, scenario_tables
 from lem_pipeline.edges import (
     best_strategies,
     cost_curves,
@@ -259,7 +259,7 @@ def test_plotly_is_inlined_once(html):
 @pytest.mark.parametrize("simulated", [True, False])
 def test_simulated_data_are_named_on_the_page_and_in_the_table_and_only_then(frames, simulated):
     document = page(frames, simulated)
-    table = report.headline_markdown(frames.improvements, frames.edges, frames.scenarios, simulated)
+    table = report_markdown.headline_markdown(frames.improvements, frames.edges, frames.scenarios, simulated)
     title = re.search("<title>(.*)</title>", document).group(1)
     for text in (title, document.split("<main>")[0], table):
         assert ("SIMULATED DATA" in text) == simulated
@@ -302,7 +302,9 @@ def test_the_headline_puts_every_mean_beside_its_interval_and_yardstick(frames):
 
 
 def test_the_headline_markdown_is_one_well_formed_table(frames):
-    lines = report.headline_markdown(frames.improvements, frames.edges, frames.scenarios, simulated=False).splitlines()
+    lines = report_markdown.headline_markdown(
+        frames.improvements, frames.edges, frames.scenarios, simulated=False
+    ).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + 8
     assert len({row.count("|") for row in rows}) == 1
@@ -353,6 +355,22 @@ def test_another_horizon_has_its_own_rows_and_borrows_no_published_figures():
     table = headline(frames)
     assert list(table["minimum duration"]) == ["4", "6", "7", "8 (fixed)"]
     assert "No published figures exist for this asset class and horizon." in " ".join(page(frames).split())
+
+
+def test_the_plain_text_repeats_verdicts_tables_and_what_they_rest_on(frames):
+    shown = frames.improvements, frames.edges, frames.scenarios
+    text = report_markdown.comparison_markdown(frames, [("seed", "7")], simulated=True)
+    assert "SIMULATED" in text
+    for sentence in report.verdict(*shown, frames.cost_curves).splitlines():
+        assert f"- {sentence}" in text
+    for model in ("lem-crypto", "lem-dow"):
+        own = text[text.index(f"## {model}") :]
+        table = scenario_tables.window_table(frames.of(model).improvements)
+        assert all(f"| {value} |" in own for value in table["whole horizon, bps"])
+        assert "on years before the test" in own
+    assert "| seed | 7 |" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in lines)
 
 
 def test_earlier_years_stand_on_the_page_where_a_model_was_tried_on_them():
