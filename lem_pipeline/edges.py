@@ -46,12 +46,14 @@ def improvement_intervals(daily: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns model, asset_class, strategy, benchmark, target, minimum_duration, order_windows, days and mean, low,
         high and minimum_detectable improvement: in bps and in σ, and in bps against the benchmark of the whole horizon
-        (fixed_window_bps) and the arrival price (arrival_bps). No interval where the days hold less than two blocks.
+        (fixed_window_bps) and the arrival price (arrival_bps), each where ``daily`` measures it. No interval where the
+        days hold less than two blocks.
     """
+    measures = {column: unit for column, unit in _MEASURES.items() if column in daily}
     return pd.concat(
         [
             pd.concat(
-                [_described(_matrix(rows, column), str(asset_class), unit) for column, unit in _MEASURES.items()],
+                [_described(_matrix(rows, column), str(asset_class), unit) for column, unit in measures.items()],
                 axis=1,
             )
             .assign(model=model, asset_class=asset_class, **_size(rows))

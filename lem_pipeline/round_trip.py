@@ -23,8 +23,8 @@ MEASURED = ("price", "close", "volume")  # of each bar of the horizon
 
 # What a row of features says of the bar it belongs to.
 CALENDAR: dict[str, Callable[[pd.DatetimeIndex], np.ndarray]] = {
-    "hour_sin": lambda at: np.sin(2 * math.pi * at.hour / 24),
-    "hour_cos": lambda at: np.cos(2 * math.pi * at.hour / 24),
+    "hour_sin": lambda at: np.sin(2 * math.pi * (at.hour + at.minute / 60) / 24),
+    "hour_cos": lambda at: np.cos(2 * math.pi * (at.hour + at.minute / 60) / 24),
     "weekday_sin": lambda at: np.sin(2 * math.pi * (at.dayofweek + 1) / 7),
     "weekday_cos": lambda at: np.cos(2 * math.pi * (at.dayofweek + 1) / 7),
 }
@@ -103,7 +103,7 @@ def of_other_dates(data: OrderPanel, bars: pa.Table, lookback: int, horizon: int
         horizon: Bars of each order.
     """
     keys = data.keys.to_pandas()
-    market = bars.select(["asset_class", "symbol", "bar_start", "price", "close", "volume"]).to_pandas()
+    market = bars.select(["asset_class", "symbol", "bar_start", "bar_end", "price", "close", "volume"]).to_pandas()
     stored = {series: rows.set_index("bar_start") for series, rows in market.groupby(["asset_class", "symbol"])}
     for (asset_class, symbol), rows in keys[keys["split"].notna()].groupby(["asset_class", "symbol"]):
         starts = pd.DatetimeIndex(rows["bar_start"])
@@ -139,7 +139,8 @@ def _by_date(
     stored: pd.DataFrame, asset_class: str, starts: pd.DatetimeIndex, lookback: int, horizon: int
 ) -> dict[str, np.ndarray]:
     """The same by the clock: so many bars after each date, and NaN where there is no such bar."""
-    times = [_later(asset_class, starts, bars) for bars in range(1 - lookback, horizon)]
+    length = (stored["bar_end"] - stored.index).iloc[0]
+    times = [_later(asset_class, length, starts, bars) for bars in range(1 - lookback, horizon)]
     before, *ahead = (stored.reindex(at) for at in times[lookback - 2 :])
     arrival = before["close"].to_numpy()
     found = {
@@ -150,10 +151,9 @@ def _by_date(
     return found | {name: np.stack([says(at) for at in times], axis=1) for name, says in CALENDAR.items()}
 
 
-def _later(asset_class: str, starts: pd.DatetimeIndex, bars: int) -> pd.DatetimeIndex:
+def _later(asset_class: str, length: pd.Timedelta, starts: pd.DatetimeIndex, bars: int) -> pd.DatetimeIndex:
     """When that bar begins which is so many bars after each, or before it where negative."""
-    clock = ASSET_CLASSES[asset_class]
-    if clock.always_open:
-        return starts + bars * pd.Timedelta(clock.bar_size)
+    if ASSET_CLASSES[asset_class].always_open:
+        return starts + bars * length
     sessions = pd.DatetimeIndex(nyse_sessions(FIRST_MONTH, starts.max() + pd.Timedelta(days=366))["bar_start"])
     return sessions[sessions.get_indexer(starts) + bars]

@@ -16,7 +16,7 @@ from lem_models.lem import LEM
 from lem_pipeline.errors import PromotionError
 from lem_pipeline.panel import OrderPanel, read_panel
 from lem_pipeline.promotion import LOG, Desk, judge
-from lem_pipeline.settings import MarketSettings, ModelSettings, Settings
+from lem_pipeline.settings import CryptoSettings, ModelSettings, Settings
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 
@@ -133,8 +133,7 @@ def desk(registry, warehouse) -> Desk:
     market = {"bars": {"source": "simulated"}, "instruments": ["BTC/USDT"], "start": "2024-01-01"}
     chosen = Settings(
         home=registry.home,
-        crypto=MarketSettings(**market),
-        dow=MarketSettings(**market),
+        crypto=CryptoSettings(**market),
         models={NAME: ["crypto"]},
         model=ModelSettings(lookback=LOOKBACK, horizon=HORIZON),
     )

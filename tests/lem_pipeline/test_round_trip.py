@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from warehouses import FEATURES, PARAMETERS, WINDOWS, build, daily, hourly, read
+from warehouses import FEATURES, MONDAY, PARAMETERS, WINDOWS, bars_at, build, daily, hourly, read
 
 from lem_pipeline.panel import OrderPanel
 from lem_pipeline.round_trip import of_other_dates, rebuilt, windows_of_other_dates, with_gaps
@@ -49,6 +49,15 @@ def holes(bars: pa.Table) -> pd.Series:
 
 def test_the_repository_s_own_windows_are_those_of_their_dates(warehouse):
     assert windows_of_other_dates(warehouse, FEATURES, WINDOWS, PARAMETERS) == []
+
+
+@pytest.mark.parametrize("minutes", [15, 90])
+def test_windows_of_bars_of_any_length_are_those_of_their_dates(tmp_path, minutes):
+    starts = pd.date_range(MONDAY, periods=2_200, freq="15min", tz="UTC")
+    parameters = PARAMETERS | {"crypto_source_bar_minutes": 15, "crypto_bar_minutes": minutes}
+    warehouse = build(tmp_path, pd.concat([bars_at(starts, "A"), bars_at(starts, "B")]), parameters=parameters)
+    assert len(read(warehouse, "from windows.order_windows")) > 50
+    assert windows_of_other_dates(warehouse, FEATURES, WINDOWS, parameters) == []
 
 
 def test_windows_begin_before_and_after_holes_in_every_symbol(warehouse, torn, sound):

@@ -49,6 +49,7 @@ def orders(gain: float, seed: int = 3, days: int = 40, asset_class: str = "crypt
     tracking = random.normal(0, 20, len(windows))
     noise = random.normal(0, 2, len(windows))
     earned = (windows["strategy"] == "LEM") * gain * (12 - windows["minimum_duration"]) + noise
+    windows["largest_participation"], windows["mean_participation"] = 0.05, 0.01
     windows["completion_bar"], windows["filled_fraction"] = windows["minimum_duration"], 1.0
     both = pd.concat(
         windows.assign(side=side, slippage_bps=sign * tracking - earned) for side, sign in (("buy", 1), ("sell", -1))
