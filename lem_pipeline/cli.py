@@ -112,8 +112,8 @@ def compare(
     from rich.console import Console
 
     from lem_pipeline.compare import compare_versions
-    from lem_pipeline.compare_page import comparison_page, on_screen
     from lem_pipeline.errors import LemError
+    from lem_pipeline.report.compare_page import comparison_page, on_screen
     from lem_pipeline.settings import settings
 
     try:

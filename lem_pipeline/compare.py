@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from lem_pipeline.edges import difference_intervals
 from lem_pipeline.errors import ComparisonError, WarehouseError
 from lem_pipeline.panel import OrderPanel, read_panel
-from lem_pipeline.report_tables import key_durations
+from lem_pipeline.report.tables import key_durations
 from lem_pipeline.settings import settings
 from lem_pipeline.sql_assets import SQL
 from lem_pipeline.storage import Warehouse

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lem_pipeline.edges import CHAMPION_STRATEGY, STOPPING_STRATEGY, average_edge
 from lem_pipeline.errors import LookAheadError, PromotionError
-from lem_pipeline.report_tables import key_durations, with_interval
+from lem_pipeline.report.tables import key_durations, with_interval
 from lem_pipeline.settings import Settings
 from lem_pipeline.storage import Warehouse, create_if_missing
 from lem_pipeline.tracking import Tracking

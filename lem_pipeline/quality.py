@@ -6,7 +6,7 @@ import io
 import pandas as pd
 from markupsafe import Markup
 
-from lem_pipeline.pages import render
+from lem_pipeline.report.rendering import render
 
 LEVELS = [0.0, 0.5, 0.9, 0.99, 0.999999, 1.0]  # of completeness, one colour between each two
 COLOURS = ["#7a1f1f", "#c8611a", "#e8a15c", "#f3d9a4", "#d5e3ef"]

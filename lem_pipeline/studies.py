@@ -16,7 +16,7 @@ from lem_pipeline.edges import (
     headline_orders,
     improvement_intervals,
 )
-from lem_pipeline.report_tables import key_durations
+from lem_pipeline.report.tables import key_durations
 from lem_pipeline.settings import ArchiveSource, MarketSettings, Settings
 
 Reader = Callable[[str], pd.DataFrame]

@@ -148,7 +148,7 @@ def workers_here() -> int:
 
 
 def _reported(table: pa.Table, horizon: int) -> pa.Table:
-    from lem_pipeline.report_tables import key_durations
+    from lem_pipeline.report.tables import key_durations
 
     durations = pa.array(sorted({1, *key_durations(horizon)}), pa.int32())
     is_fixed_quantity = pc.equal(table["target"], "quantity")

@@ -111,13 +111,13 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
 )
 def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""
-    from lem_pipeline.learning import learning_curves
-    from lem_pipeline.model_card import model_card
     from lem_pipeline.provenance import origin
-    from lem_pipeline.report import Results, comparison_html, verdict
-    from lem_pipeline.report_markdown import comparison_markdown, headline_markdown
-    from lem_pipeline.report_tables import headline_table, stacked
-    from lem_pipeline.studies_tables import studies_section
+    from lem_pipeline.report.learning import learning_curves
+    from lem_pipeline.report.markdown import comparison_markdown, headline_markdown
+    from lem_pipeline.report.model_card import model_card
+    from lem_pipeline.report.page import Results, comparison_html, verdict
+    from lem_pipeline.report.studies_tables import studies_section
+    from lem_pipeline.report.tables import headline_table, stacked
 
     chosen = settings()
     tables = {

@@ -69,7 +69,7 @@ def capped_order_results(
     """Large test orders that no bar fills beyond a part of its volume: fixed quantity against VWAP."""
     from lem_models.evaluation import evaluate
     from lem_pipeline.contestants import charged, plain_contestants
-    from lem_pipeline.report_tables import key_durations
+    from lem_pipeline.report.tables import key_durations
     from lem_pipeline.results import headline_results
 
     chosen = settings().model

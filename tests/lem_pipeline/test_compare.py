@@ -20,9 +20,9 @@ from lem_models.lem import LEM
 from lem_models.orders import OrderGrid
 from lem_pipeline.cli import app
 from lem_pipeline.compare import Comparison, compare, refuse_incomparable
-from lem_pipeline.compare_page import comparison_page, gate_evidence, on_screen, verdict, what_differs
 from lem_pipeline.errors import ComparisonError, UnknownVersionError
 from lem_pipeline.panel import OrderPanel, read_panel
+from lem_pipeline.report.compare_page import comparison_page, gate_evidence, on_screen, verdict, what_differs
 from lem_pipeline.settings import settings
 from lem_pipeline.tracking import Tracking
 from lem_pipeline.versions import OnPanel, Version, load_version

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from warehouses import build, daily, hourly, read
 
-from lem_pipeline.learning import learning_curves
 from lem_pipeline.provenance import bars_table, configuration, windows_table
+from lem_pipeline.report.learning import learning_curves
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import CHALLENGER, Tracking
 

@@ -14,8 +14,8 @@ import pytest
 from warehouses import build, daily, hourly, read
 
 from lem_pipeline.defs.quality import every_fault_is_explained
-from lem_pipeline.pages import SIMULATED_BANNER
 from lem_pipeline.quality import as_image, headline, heat_map, incomplete_months, proxy_table, quality_html
+from lem_pipeline.report.rendering import SIMULATED_BANNER
 from lem_pipeline.sql_assets import DAILY, SQL
 from lem_pipeline.storage import Warehouse
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from lem_models.orders import SCENARIOS
-from lem_pipeline import cost_tables, figures, heat_maps, report, report_markdown, report_tables, scenario_tables
 from lem_pipeline.edges import (
     best_strategies,
     cost_curves,
@@ -20,9 +19,12 @@ from lem_pipeline.edges import (
     net_improvements,
     walk_forward_edges,
 )
-from lem_pipeline.order_figures import order_caption, order_figure
 from lem_pipeline.provenance import Origin
-from lem_pipeline.yardsticks import PUBLISHED
+from lem_pipeline.report import cost_tables, figures, heat_maps, markdown, scenario_tables
+from lem_pipeline.report import page as report
+from lem_pipeline.report import tables as report_tables
+from lem_pipeline.report.order_figures import order_caption, order_figure
+from lem_pipeline.report.yardsticks import PUBLISHED
 
 REPORTS = Path(__file__).parents[2] / "sql" / "reports"
 COMPLETIONS = (REPORTS.parent / "queries" / "completions.sql").read_text()
@@ -259,7 +261,7 @@ def test_plotly_is_inlined_once(html):
 @pytest.mark.parametrize("simulated", [True, False])
 def test_simulated_data_are_named_on_the_page_and_in_the_table_and_only_then(frames, simulated):
     document = page(frames, simulated)
-    table = report_markdown.headline_markdown(frames.improvements, frames.edges, frames.scenarios, simulated)
+    table = markdown.headline_markdown(frames.improvements, frames.edges, frames.scenarios, simulated)
     title = re.search("<title>(.*)</title>", document).group(1)
     for text in (title, document.split("<main>")[0], table):
         assert ("SIMULATED DATA" in text) == simulated
@@ -302,7 +304,7 @@ def test_the_headline_puts_every_mean_beside_its_interval_and_yardstick(frames):
 
 
 def test_the_headline_markdown_is_one_well_formed_table(frames):
-    lines = report_markdown.headline_markdown(
+    lines = markdown.headline_markdown(
         frames.improvements, frames.edges, frames.scenarios, simulated=False
     ).splitlines()
     rows = [line for line in lines if line.startswith("|")]
@@ -359,7 +361,7 @@ def test_another_horizon_has_its_own_rows_and_borrows_no_published_figures():
 
 def test_the_plain_text_repeats_verdicts_tables_and_what_they_rest_on(frames):
     shown = frames.improvements, frames.edges, frames.scenarios
-    text = report_markdown.comparison_markdown(frames, [("seed", "7")], simulated=True)
+    text = markdown.comparison_markdown(frames, [("seed", "7")], simulated=True)
     assert "SIMULATED" in text
     for sentence in report.verdict(*shown, frames.cost_curves).splitlines():
         assert f"- {sentence}" in text

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 
 from lem_pipeline.edges import edge_intervals, improvement_intervals
-from lem_pipeline.pages import render
+from lem_pipeline.report.rendering import render
+from lem_pipeline.report.studies_tables import studies_section
 from lem_pipeline.settings import Settings, settings_of
 from lem_pipeline.sql_assets import SQL
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.studies import EFFECTS_SCHEMA, FINISHED, Study, headline_rows, price_effects, read_only
-from lem_pipeline.studies_tables import studies_section
 
 PROFILE = """
 home = "{home}"

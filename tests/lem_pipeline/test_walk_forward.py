@@ -11,9 +11,9 @@ from warehouses import PARAMETERS, build, execute, hourly
 from lem_models.config import LEMConfig, TrainingConfig
 from lem_pipeline.edges import walk_forward_edges
 from lem_pipeline.panel import on_fold, read_panel
+from lem_pipeline.report.walk_forward_tables import walk_forward_table
 from lem_pipeline.sql_assets import SQL, SqlFile
 from lem_pipeline.walk_forward import RESULTS, attempts, forget_others, keep, make_ready, play, play_all
-from lem_pipeline.walk_forward_tables import walk_forward_table
 
 SHAPE = LEMConfig(
     lookback=PARAMETERS["lookback"],

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from lem_pipeline import cost_tables, report_tables, scenario_tables
 from lem_pipeline.edges import STOPPING_STRATEGY
-from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE
-from lem_pipeline.report import Results, verdict
-from lem_pipeline.studies_tables import StudiesSection
-from lem_pipeline.walk_forward_tables import walk_forward_table
+from lem_pipeline.report import cost_tables, scenario_tables, tables
+from lem_pipeline.report.page import Results, verdict
+from lem_pipeline.report.rendering import SIMULATED_BANNER, SIMULATED_NOTE
+from lem_pipeline.report.studies_tables import StudiesSection
+from lem_pipeline.report.walk_forward_tables import walk_forward_table
 
 _INTERVALS = "Brackets hold 95 % intervals from a bootstrap of runs of days."
 
@@ -23,7 +23,7 @@ def headline_markdown(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios
         scenarios: Rows of `reports.slippage_by_scenario`.
         simulated: Whether any price behind the results was simulated.
     """
-    table = _table(report_tables.headline_table(improvements, edges, scenarios))
+    table = _table(tables.headline_table(improvements, edges, scenarios))
     note = (
         "Side-averaged gain of fixed-quantity orders on the VWAP of the bars they were worked in; positive is good. "
         f"{_INTERVALS} σ is the volatility of one bar."

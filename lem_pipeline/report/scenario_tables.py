@@ -5,7 +5,7 @@ import calendar
 import pandas as pd
 
 from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY, headline_orders
-from lem_pipeline.report_tables import (
+from lem_pipeline.report.tables import (
     Cell,
     Row,
     detectable,
@@ -18,7 +18,7 @@ from lem_pipeline.report_tables import (
     unsigned_columns,
     with_interval,
 )
-from lem_pipeline.yardsticks import Slippage, published_for
+from lem_pipeline.report.yardsticks import Slippage, published_for
 
 
 def _own_cell(rows: pd.DataFrame, side: str) -> Cell:

@@ -7,8 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lem_pipeline.edges import MODEL_STRATEGY, ORACLE, SHUFFLED, STOPPING_STRATEGY, TWAP_STRATEGY, headline_orders
-from lem_pipeline.report_tables import DETECTABLE_80, NORMAL_95, key_durations, single_order_std, strategies
-from lem_pipeline.scenario_tables import of_groups
+from lem_pipeline.report.scenario_tables import of_groups
+from lem_pipeline.report.tables import DETECTABLE_80, NORMAL_95, key_durations, single_order_std, strategies
 
 # Legible on white and on near-black paper, and apart for the colour-blind.
 COLOURS = {

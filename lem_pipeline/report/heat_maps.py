@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lem_pipeline.edges import MODEL_STRATEGY
-from lem_pipeline.figures import empty_figure
-from lem_pipeline.report_tables import DETECTABLE_80, NORMAL_95, detectable, estimate
+from lem_pipeline.report.figures import empty_figure
+from lem_pipeline.report.tables import DETECTABLE_80, NORMAL_95, detectable, estimate
 
 # Pale enough for dark text in every cell, on either paper; the page's style sheet colours it.
 GAIN_TO_COST = ((0.0, "#6ea6dd"), (0.5, "#f1f2f4"), (1.0, "#ee9d63"))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from lem_pipeline.gates import GATES
-from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE
+from lem_pipeline.report.rendering import SIMULATED_BANNER, SIMULATED_NOTE
 
 _PURPOSE = (
     "A Large Execution Model: it slices a parent order into one child order per bar, to buy or to sell, against VWAP "

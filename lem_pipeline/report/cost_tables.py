@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lem_pipeline.report_tables import (
+from lem_pipeline.report.tables import (
     Row,
     estimate_columns,
     key_durations,

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from lem_pipeline.compare import Comparison
 from lem_pipeline.edges import ALL_KINDS
-from lem_pipeline.pages import SIMULATED_BANNER, SIMULATED_NOTE, render
-from lem_pipeline.report_tables import Row, records, signed, with_interval
+from lem_pipeline.report.rendering import SIMULATED_BANNER, SIMULATED_NOTE, render
+from lem_pipeline.report.tables import Row, records, signed, with_interval
 from lem_pipeline.versions import Version
 
 _MADE_OF = {"data.snapshot": "data snapshot", "code.version": "code"}

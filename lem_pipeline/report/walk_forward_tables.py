@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lem_pipeline.edges import STOPPING_STRATEGY
-from lem_pipeline.report_tables import records, signed, with_interval
+from lem_pipeline.report.tables import records, signed, with_interval
 
 
 def walk_forward_table(edges: pd.DataFrame, benchmark: str) -> pd.DataFrame:

@@ -4,8 +4,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lem_pipeline.edges import MODEL_STRATEGY
-from lem_pipeline.figures import AXIS, COLOURS, empty_figure, strategy_colours
-from lem_pipeline.report_tables import signed, strategies
+from lem_pipeline.report.figures import AXIS, COLOURS, empty_figure, strategy_colours
+from lem_pipeline.report.tables import signed, strategies
 
 
 def order_figure(example: pd.DataFrame) -> go.Figure:

@@ -9,15 +9,15 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from lem_pipeline import cost_tables, figures, heat_maps, report_tables, scenario_tables
 from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY
-from lem_pipeline.order_figures import order_caption, order_figure
-from lem_pipeline.pages import render
 from lem_pipeline.provenance import Origin
-from lem_pipeline.report_tables import Cell, Row, stacked
-from lem_pipeline.studies_tables import StudiesSection
-from lem_pipeline.walk_forward_tables import walk_forward_table
-from lem_pipeline.yardsticks import Published, published_for
+from lem_pipeline.report import cost_tables, figures, heat_maps, scenario_tables, tables
+from lem_pipeline.report.order_figures import order_caption, order_figure
+from lem_pipeline.report.rendering import render
+from lem_pipeline.report.studies_tables import StudiesSection
+from lem_pipeline.report.tables import Cell, Row, stacked
+from lem_pipeline.report.walk_forward_tables import walk_forward_table
+from lem_pipeline.report.yardsticks import Published, published_for
 
 VERDICT_SIZE = 1.0  # percent of a day's volume
 LEARNING_TITLES = {
@@ -39,7 +39,7 @@ def verdict(
         scenarios: Rows of `reports.slippage_by_scenario`.
         curves: Rows of `reports.cost_curves`, for what impact leaves.
     """
-    spread = report_tables.single_order_std(scenarios).set_index(["model", "strategy", "minimum_duration"])
+    spread = tables.single_order_std(scenarios).set_index(["model", "strategy", "minimum_duration"])
     models = sorted(set(improvements["model"]))
     return "\n".join(
         _model_verdict(improvements[improvements["model"] == model], edges, spread["order_std_bps"], curves, model)
@@ -51,8 +51,8 @@ def _model_verdict(
     improvements: pd.DataFrame, edges: pd.DataFrame, spread: pd.Series, curves: pd.DataFrame | None, model: str
 ) -> str:
     horizon = int(improvements["minimum_duration"].max())
-    learned = report_tables.by_duration(improvements, model, MODEL_STRATEGY)
-    over_stopping = report_tables.by_duration(edges, model, STOPPING_STRATEGY)
+    learned = tables.by_duration(improvements, model, MODEL_STRATEGY)
+    over_stopping = tables.by_duration(edges, model, STOPPING_STRATEGY)
     durations = [m for m in sorted({math.ceil(horizon / 2), horizon}) if m in learned]
     if not durations:
         return f"{model}: no orders of the model for a fixed quantity against VWAP, hence no verdict."
@@ -69,7 +69,7 @@ def _model_verdict(
 
 def _on_vwap(learned: Row) -> str:
     """The gain, and whether the 95 % interval allows to call it one."""
-    found = f"{report_tables.with_interval(learned)} bps on VWAP"
+    found = f"{tables.with_interval(learned)} bps on VWAP"
     if math.isnan(learned["low_bps"]):
         return f"{found} (too few days for an interval)"
     return found if learned["low_bps"] > 0 or learned["high_bps"] < 0 else f"nothing measurable ({found})"
@@ -77,7 +77,7 @@ def _on_vwap(learned: Row) -> str:
 
 def _finding(edge: Row) -> str:
     """Better, worse or neither, by whether the 95 % interval of the paired difference excludes zero."""
-    found = f"{report_tables.with_interval(edge)} bps, paired"
+    found = f"{tables.with_interval(edge)} bps, paired"
     if math.isnan(edge["low_bps"]):
         return f"the model cannot be told from stopping without any forecast ({found})"
     if edge["low_bps"] > 0:
@@ -96,8 +96,8 @@ def _after_impact(curves: pd.DataFrame | None, model: str, duration: int) -> str
     kind = (curves["model"] == model) & (curves["minimum_duration"] == duration)
     left = curves[kind & (curves["baseline"] == STOPPING_STRATEGY) & (curves["size_percent"] == VERDICT_SIZE)]
     return "".join(
-        f", {report_tables.with_interval(row)} after impact at {VERDICT_SIZE:g} % of a day's volume,"
-        for row in report_tables.records(left)
+        f", {tables.with_interval(row)} after impact at {VERDICT_SIZE:g} % of a day's volume,"
+        for row in tables.records(left)
     )
 
 
@@ -163,7 +163,7 @@ def comparison_html(results: Results, origin: Origin, simulated: bool, studies: 
         "comparison.html.j2",
         simulated=simulated,
         verdicts=[_unbroken(sentence) for sentence in sentences.splitlines()],
-        headline=stacked(report_tables.headline_table(results.improvements, results.edges, results.scenarios)),
+        headline=stacked(tables.headline_table(results.improvements, results.edges, results.scenarios)),
         sections=[_model_section(number, model, results.of(model)) for number, model in enumerate(models)],
         origin=origin,
         studies=studies,
@@ -230,7 +230,7 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         window_table=stacked(scenario_tables.window_table(improvements)),
         break_even_tables={
             baseline: stacked(cost_tables.break_even_table(results.cost_curves, baseline))
-            for baseline in report_tables.strategies(results.cost_curves, "baseline")
+            for baseline in tables.strategies(results.cost_curves, "baseline")
         },
         net_cost_table=stacked(cost_tables.net_cost_table(results.net_improvements)),
         participation_table=stacked(cost_tables.participation_table(results.participation)),
@@ -241,7 +241,7 @@ def _model_section(number: int, model: str, results: Results) -> ModelSection:
         improvement_table=stacked(scenario_tables.improvement_table(improvements)),
         scenario_tables={
             strategy: stacked(scenario_tables.scenario_table(scenarios[scenarios["strategy"] == strategy]))
-            for strategy in report_tables.strategies(scenarios)
+            for strategy in tables.strategies(scenarios)
         },
         walk_forward_tables={
             benchmark: walk_forward_table(results.walk_forward, benchmark) for benchmark in ("VWAP", "TWAP")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY
-from lem_pipeline.report_tables import Row, records, signed, with_interval
+from lem_pipeline.report.tables import Row, records, signed, with_interval
+from lem_pipeline.report.yardsticks import HORIZON, PUBLISHED, Published, Slippage
 from lem_pipeline.studies import FINISHED
-from lem_pipeline.yardsticks import HORIZON, PUBLISHED, Published, Slippage
 
 NEARLY = 0.1  # bars whose length differs by less stand beside each other
 
