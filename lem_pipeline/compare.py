@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 
 from lem_pipeline.edges import difference_intervals
 from lem_pipeline.errors import ComparisonError, WarehouseError
+from lem_pipeline.holdout import COMPARED, Look, note
 from lem_pipeline.panel import OrderPanel, read_panel
 from lem_pipeline.report.tables import key_durations
 from lem_pipeline.settings import settings
 from lem_pipeline.sql_assets import SQL
 from lem_pipeline.storage import Warehouse
-from lem_pipeline.tracking import Tracking, code_version
+from lem_pipeline.tracking import Tracking, code_version, model_code_hash
 from lem_pipeline.versions import OnPanel, Version, load_version
 
 Split = Literal["test", "validation"]
@@ -23,8 +24,8 @@ Split = Literal["test", "validation"]
 _ONE_PERCENT = 0.01  # of a day's volume, the size that impact is charged for
 
 CAVEAT = {
-    "test": "This was one more look at the test split: every look, and every choice made after it, wears the hold-out "
-    "out. Choose between versions on validation orders (--split validation).",
+    "test": "This was one more look at the test split, and is counted: every look, and every choice after it, wears "
+    "the hold-out out. Choose between versions on validation orders (--split validation).",
     "validation": "Validation orders told training when to stop, which flatters both versions; the test split was not "
     "looked at.",
 }
@@ -69,12 +70,17 @@ def compare_versions(one: str, other: str, split: Split) -> Comparison:
     chosen = settings()
     tracking = Tracking(home=str(chosen.home))
     first, second = (load_version(tracking, reference) for reference in (one, other))
-    asset_classes = refuse_incomparable(first, second, chosen.models)
+    asset_classes = refuse_incomparable(first, second, chosen.registered)
     if not chosen.warehouse.is_file():
         raise WarehouseError(f"there is no warehouse at {chosen.warehouse}; run the main job of the profile first")
     warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)
     simulated = any(chosen.market(name).bars.source == "simulated" for name in asset_classes)
-    return compare(first, second, read_panel(warehouse, asset_classes), asset_classes, split, simulated)
+    data = read_panel(warehouse, asset_classes)
+    found = compare(first, second, data, asset_classes, split, simulated)
+    if split == "test":
+        look = Look(COMPARED, first.model, (first.name, second.name), data.snapshot, model_code_hash())
+        note(warehouse, look, "command line")
+    return found
 
 
 def refuse_incomparable(one: Version, other: Version, models: Mapping[str, Sequence[str]]) -> Sequence[str]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from lem_pipeline.storage import Warehouse, create_if_missing
 
 LOOKS = "results.holdout_looks"
+UNCAPPED, COMPARED = "results.order_results", "lem compare"  # where the results of a look go
 LOOKS_SCHEMA = pa.schema(
     {
         "results_table": pa.string(),
@@ -27,7 +28,7 @@ class Look:
     """One evaluation of the hold-out.
 
     Attributes:
-        results_table: Where the results are kept, ``schema.name``.
+        results_table: Where the results are kept, ``schema.name``, or who showed them.
         model: Registered model.
         versions: Its version first, then those of the models beside it on the same orders.
         data_snapshot: Hash of bars and windows.
@@ -56,12 +57,17 @@ def look_once(warehouse: Warehouse, look: Look, run: str, play: Callable[[], Ite
     if _is_kept(warehouse, look):
         return False
     warehouse.replace_streamed(look.results_table, play(), "model = $model", {"model": look.model})
+    note(warehouse, look, run)
+    return True
+
+
+def note(warehouse: Warehouse, look: Look, run: str) -> None:
+    """Add a look to the ledger; nothing takes one away."""
     row = asdict(look) | {"run": run, "looked_at": datetime.now(UTC)}
     with warehouse.transaction() as connection:
         create_if_missing(connection, LOOKS, LOOKS_SCHEMA)
         connection.register("look", pa.Table.from_pylist([row], LOOKS_SCHEMA))
         connection.execute(f"insert into {LOOKS} by name from look")
-    return True
 
 
 def forget_other_models(warehouse: Warehouse, table: str, models: list[str]) -> None:
@@ -70,8 +76,11 @@ def forget_other_models(warehouse: Warehouse, table: str, models: list[str]) -> 
         connection.execute(f"delete from {table} where not list_contains($models, model)", {"models": models})
 
 
-def looks(warehouse: Warehouse, model: str, results_table: str) -> tuple[int, int]:
-    """How often the hold-out was looked at: with the latest version, and with all versions of the model."""
+def looks(warehouse: Warehouse, model: str) -> tuple[int, int]:
+    """How often the hold-out was looked at: with the latest version, and with all versions of the model.
+
+    What one run of the pipeline plays under caps is part of the same look as what it plays without.
+    """
     if not warehouse.has_table(LOOKS):
         return 0, 0
     counts = warehouse.read(
@@ -79,10 +88,10 @@ def looks(warehouse: Warehouse, model: str, results_table: str) -> tuple[int, in
         select count(*) filter (where version = latest), count(*)
         from (
             select versions[1] as version, arg_max(versions[1], looked_at) over () as latest
-            from {LOOKS} where model = $model and results_table = $results_table
+            from {LOOKS} where model = $model and results_table in ('{UNCAPPED}', '{COMPARED}')
         )
         """,
-        {"model": model, "results_table": results_table},
+        {"model": model},
     )
     latest, total = (column[0].as_py() for column in counts.columns)
     return latest, total

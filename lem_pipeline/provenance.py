@@ -37,8 +37,8 @@ def provenance(
         rows.append((f"{name} MLflow run", version.run_id or "unknown"))
         rows.append((f"{name} configurations tried", f"{tracking.configurations_tried(name)} in this store"))
     for name in chosen.models:
-        latest, total = looks(warehouse, name, "results.order_results")
-        rows.append((f"{name} looks at the hold-out", f"{latest} with these versions, {total} with all versions"))
+        latest, total = looks(warehouse, name)
+        rows.append((f"{name} looks at the hold-out", f"{latest} with this version, {total} with all versions"))
     rows += [("seed", str(chosen.training.seed)), ("report code", code_version()), ("Dagster run", run)]
     return rows
 

@@ -260,6 +260,11 @@ class Settings(BaseSettings):
         return timedelta(minutes=minutes) if minutes else ASSET_CLASSES[asset_class].bar_size
 
     @property
+    def registered(self) -> dict[str, list[Literal["crypto", "dow"]]]:
+        """Models and their rivals, with the asset classes that each trades."""
+        return {**self.models, **{name: self.models[rival.rival_of] for name, rival in self.rivals.items()}}
+
+    @property
     def simulated(self) -> bool:
         """Whether any price behind the results is simulated."""
         return any(market.bars.source == "simulated" for market in self.markets.values())

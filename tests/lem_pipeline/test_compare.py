@@ -21,9 +21,11 @@ from lem_models.orders import OrderGrid
 from lem_pipeline.cli import app
 from lem_pipeline.compare import Comparison, compare, refuse_incomparable
 from lem_pipeline.errors import ComparisonError, UnknownVersionError
+from lem_pipeline.holdout import looks
 from lem_pipeline.panel import OrderPanel, read_panel
 from lem_pipeline.report.compare_page import comparison_page, gate_evidence, on_screen, verdict, what_differs
 from lem_pipeline.settings import settings
+from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 from lem_pipeline.versions import OnPanel, Version, load_version
 
@@ -272,6 +274,7 @@ def test_the_command_prints_the_verdict_and_writes_the_page(home, tracking):
     page = home / "reports" / "compare-lem-crypto-1-lem-crypto-2-test.html"
     assert str(page) in done.stdout
     assert "lem-crypto/1 is better than lem-crypto/2" in page.read_text()
+    assert looks(Warehouse(path=str(home / "warehouse.duckdb")), "lem-crypto") == (1, 1)
 
 
 def test_the_command_refuses_in_one_sentence(home, tracking, monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from lem_pipeline.holdout import LOOKS, Look, forget_other_models, look_once, looks
+from lem_pipeline.holdout import COMPARED, LOOKS, Look, forget_other_models, look_once, looks, note
 from lem_pipeline.storage import Warehouse
 
 RESULTS = "results.order_results"
@@ -34,7 +34,7 @@ def test_the_same_version_on_the_same_data_is_played_once(warehouse):
     assert look_once(warehouse, FIRST, "a run", results_of("lem-crypto", 1.0))
     assert not look_once(warehouse, FIRST, "another run", results_of("lem-crypto", 2.0))
     assert stored(warehouse) == [("lem-crypto", 1.0)] * 4
-    assert looks(warehouse, "lem-crypto", RESULTS) == (1, 1)
+    assert looks(warehouse, "lem-crypto") == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_another_version_other_data_and_other_code_are_another_look(warehouse, c
     look_once(warehouse, FIRST, "a run", results_of("lem-crypto", 1.0))
     assert look_once(warehouse, replace(FIRST, **changed), "another run", results_of("lem-crypto", 2.0))
     assert stored(warehouse) == [("lem-crypto", 2.0)] * 4
-    assert looks(warehouse, "lem-crypto", RESULTS) == (1 if "versions" in changed else 2, 2)
+    assert looks(warehouse, "lem-crypto") == (1 if "versions" in changed else 2, 2)
 
 
 def test_a_model_that_no_longer_plays_beside_it_asks_for_no_new_look_and_one_that_joins_does(warehouse):
@@ -61,7 +61,7 @@ def test_results_that_are_gone_are_played_again_and_counted_again(warehouse):
     look_once(warehouse, FIRST, "a run", results_of("lem-crypto", 1.0))
     forget_other_models(warehouse, RESULTS, [])
     assert look_once(warehouse, FIRST, "another run", results_of("lem-crypto", 1.0))
-    assert looks(warehouse, "lem-crypto", RESULTS) == (2, 2)
+    assert looks(warehouse, "lem-crypto") == (2, 2)
 
 
 def test_a_look_that_fails_half_way_keeps_the_results_before_and_is_not_counted(warehouse):
@@ -74,7 +74,7 @@ def test_a_look_that_fails_half_way_keeps_the_results_before_and_is_not_counted(
     with pytest.raises(RuntimeError):
         look_once(warehouse, replace(FIRST, versions=("lem-crypto/2",)), "another run", broken)
     assert stored(warehouse) == [("lem-crypto", 1.0)] * 4
-    assert looks(warehouse, "lem-crypto", RESULTS) == (1, 1)
+    assert looks(warehouse, "lem-crypto") == (1, 1)
 
 
 def test_models_stand_beside_each_other_until_the_settings_drop_one(warehouse):
@@ -86,5 +86,12 @@ def test_models_stand_beside_each_other_until_the_settings_drop_one(warehouse):
     assert len(warehouse.read(f"from {LOOKS}")) == 2
 
 
+def test_whoever_compares_versions_by_hand_is_counted(warehouse):
+    look_once(warehouse, FIRST, "a run", results_of("lem-crypto", 1.0))
+    note(warehouse, replace(FIRST, results_table=COMPARED, versions=("lem-crypto/1", "lem-crypto/2")), "command line")
+    assert looks(warehouse, "lem-crypto") == (2, 2)
+    assert not look_once(warehouse, FIRST, "another run", results_of("lem-crypto", 2.0))
+
+
 def test_a_model_that_was_never_tested_has_no_look(warehouse):
-    assert looks(warehouse, "lem-crypto", RESULTS) == (0, 0)
+    assert looks(warehouse, "lem-crypto") == (0, 0)
