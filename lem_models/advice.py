@@ -66,7 +66,7 @@ class Advice:
     @property
     def amount(self) -> float:
         """The child order in units, or cash, as its parent is sized."""
-        return float(self.notional if self.quantity is None else self.quantity)
+        return self.quantity if self.quantity is not None else self.notional or 0.0
 
     @property
     def to_trade(self) -> float:

@@ -56,11 +56,15 @@ class ParentOrder:
         if self.lot_size is not None:
             _refuse_unless_positive("lot_size", self.lot_size, "it is the smallest step of a child order")
             if exact(self.size) % exact(self.lot_size):
-                raise SessionError(f"size {self.size} is no multiple of lot_size {self.lot_size}; round the size to lots")
+                raise SessionError(
+                    f"size {self.size} is no multiple of lot_size {self.lot_size}; round the size to lots"
+                )
             if self.lots > _MOST_LOTS:
                 raise SessionError(f"lot_size {self.lot_size} cuts the order into {self.lots} lots; choose larger lots")
         if self.participation_cap is not None and not 0 < self.participation_cap <= 1:
-            raise SessionError(f"participation_cap is {self.participation_cap}; it is a part of a bar's volume in (0, 1]")
+            raise SessionError(
+                f"participation_cap is {self.participation_cap}; it is a part of a bar's volume in (0, 1]"
+            )
 
     @property
     def scenario(self) -> Scenario:
@@ -99,7 +103,7 @@ class ParentOrder:
         Raises:
             SessionError: A field is missing, unknown, or no value of its kind.
         """
-        choices = {
+        choices: dict[str, dict[str, Any]] = {
             "side": {side.name.lower(): side for side in Side},
             "benchmark": {benchmark.value: benchmark for benchmark in Benchmark},
             "target": {target.value: target for target in Target},

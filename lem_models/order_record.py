@@ -139,7 +139,7 @@ class OrderRecord:
         Raises:
             SessionError: It is not the bar in progress.
         """
-        if bar_number != self.next_bar:
+        if bar_number < self.start or bar_number != self.next_bar:
             raise SessionError(f"bar {bar_number} is not the bar in progress, which is bar {self.next_bar}")
         self.clock = bar_number
         return [f"bar {bar_number} is missing; it counts as without trades until it is told"]
@@ -173,7 +173,7 @@ class OrderRecord:
             )
         if fill.bar_number is None and self.steps_over == self.horizon:
             raise SessionError(f"fill {fill.fill_id} names no bar, and the order's last one, {self.last_bar}, is over")
-        if not self.remaining_lots():
+        if not self.remaining_lots() and fill.amount(self.order.target) > self.remaining():
             raise SessionError(f"fill {fill.fill_id} comes after the order was complete; it is not counted")
         self.fills[fill.fill_id] = Fill(fill.fill_id, fill.quantity, fill.price, number)
         notices = []

@@ -84,17 +84,22 @@ class ExecutionSession:
         Raises:
             SessionError: The order is complete, or the fill belongs to none of its bars; nothing has changed.
         """
+        known = fill.fill_id in self.record.fills
         notices = self.record.fill(fill)
-        number = self.record.fills[fill.fill_id].bar_number or 0
-        if not notices and (advice := self.advised.get(number)):
-            filled = self.record.filled(number + 1, since=number)
-            if (beyond := filled - exact(advice.amount)) > self.order.amount(1) / 1000:
-                notices.append(f"bar {number} has filled {float(beyond):g} more than was advised; it counts as filled")
-        bar = self.record.bars.get(number)
-        if not notices and bar and self.order.participation_cap:
-            units = sum(each.quantity for each in self.record.fills.values() if each.bar_number == number)
-            if units > self.order.participation_cap * bar.volume:
-                notices.append(f"bar {number} has filled {units / bar.volume:.2%} of its volume, more than the cap")
+        return notices if known else notices + self._beyond_limits(self.record.fills[fill.fill_id].bar_number or 0)
+
+    def _beyond_limits(self, number: int) -> list[str]:
+        """Sentences on a bar that has filled more than was advised, or than its part of the volume."""
+        order, notices = self.order, []
+        filled = self.record.filled(number + 1, since=number)
+        advised = exact(self.advised[number].amount) if number in self.advised else filled
+        if filled - advised > order.amount(1) / 1000 and self.record.remaining() >= 0:
+            notices.append(f"bar {number} has filled {float(filled - advised):g} more than was advised; it counts")
+        if (bar := self.record.bars.get(number)) and bar.volume and order.participation_cap:
+            part = sum(fill.quantity for fill in self.record.fills.values() if fill.bar_number == number) / bar.volume
+            if part > order.participation_cap * (1 + 1e-9):
+                cap = f"the participation cap of {order.participation_cap:.2%}"
+                notices.append(f"bar {number} has filled {part:.2%} of its volume, more than {cap}")
         return notices
 
     def on_missed_bar(self, bar_number: int) -> list[str]:

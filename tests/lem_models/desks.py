@@ -51,9 +51,7 @@ def bar(panel: MarketPanel, row: int, **other: float) -> ClosedBar:
 
 
 def parent(scenario: Scenario = SCENARIOS[0], minimum_duration: int = 6, size: float = 37.7, **other) -> ParentOrder:
-    return ParentOrder(
-        "P1", "XYZ", scenario.side, scenario.benchmark, scenario.target, size, minimum_duration, **other
-    )
+    return ParentOrder("P1", "XYZ", scenario.side, scenario.benchmark, scenario.target, size, minimum_duration, **other)
 
 
 def opened(order: ParentOrder, model: LEM, panel: MarketPanel) -> ExecutionSession:

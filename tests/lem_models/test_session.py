@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from builders import FEATURES, HORIZON, LOOKBACK, tiny_lem
-from desks import FIRST, NUMBER, Bars, bar, fill_of, one_shot, opened, outlook, parent, random_panel, trade
+from builders import HORIZON, LOOKBACK, tiny_lem
+from desks import FIRST, NUMBER, Bars, bar, fill_of, one_shot, opened, parent, random_panel, trade
 
-from lem_models.config import LEMConfig
-from lem_models.events import ParentOrder, SessionError
-from lem_models.execution import RunningMarket, settle
+from lem_models.events import Fill, ParentOrder, SessionError
+from lem_models.execution import settle
+from lem_models.fills import capacity
 from lem_models.lem import LEM
-from lem_models.orders import SCENARIOS, Benchmark, OrderBatch, Side, Target
+from lem_models.orders import SCENARIOS, OrderBatch, OrderSize, Target
 from lem_models.session import ExecutionSession
 
 MODELS = {
@@ -48,6 +48,32 @@ def test_filled_as_planned_every_order_of_the_grid_trades_the_one_shot_schedule_
         scenario, minimum = SCENARIOS[place // HORIZON], place % HORIZON + 1
         advice = trade(opened(parent(scenario, minimum), model, panel), panel)
         assert [each.fraction for each in advice] == expected, f"{scenario}, {minimum}"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS[:4], ids=str)
+@pytest.mark.parametrize("kind", ["free", "capped"])
+def test_what_halts_and_participation_leave_open_is_decided_on_as_in_one_shot(kind, scenario):
+    model, panel = tiny_lem(seed=3, **MODELS[kind]), random_panel(5)
+    panel.volume[[FIRST + 2, FIRST + 3, FIRST + 7]] = 0.0
+    orders, place = one_shot(panel), (0, SCENARIOS.index(scenario), 4)
+    units = 0.6 * float(panel.volume[FIRST : FIRST + HORIZON].sum())
+    size = OrderSize(torch.tensor([units], dtype=torch.float64), 0.9)
+    expected = model.schedule(OrderBatch(orders.features, orders.market, size))[place].tolist()
+    room = capacity(orders.market, size).expand(1, len(SCENARIOS), 1, HORIZON)[0, place[1], 0].tolist()
+    total = units if scenario.target is Target.QUANTITY else units * float(panel.close[FIRST - 1])
+    filled = []
+
+    def as_far_as_there_is_room(bars: Bars) -> None:
+        filled.append(min(bars.advice.fraction, room[bars.row - FIRST]))
+        if filled[-1]:
+            amount = filled[-1] * total
+            quantity = amount if scenario.target is Target.QUANTITY else amount / bars.price
+            bars.session.on_fill(Fill(str(bars.row), quantity, bars.price))
+        bars.session.on_bar(bar(panel, bars.row))
+
+    trade(opened(parent(scenario, 5, size=total), model, panel), panel, as_far_as_there_is_room)
+    assert filled == expected
+    assert any(0 < each == most for each, most in zip(filled, room, strict=True))  # or this shows nothing
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
