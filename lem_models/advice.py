@@ -34,7 +34,7 @@ class Advice:
         participation_cap: Greatest part of the bar's volume that the child may take, kept by whoever trades it.
         expected_room: Units, or cash, that this comes to if the bar trades as its season lets expect; None without one.
         gap_sigma: How far the running benchmark is on the good side of the last close, in σ of a bar.
-        fill_gap_sigma: How far the own average price is on the good side of the running benchmark, in σ; 0 before fills.
+        fill_gap_sigma: How far the own average price is on the good side of the running benchmark, in σ; 0 without fills.
         finish_probability: Chance, as the model puts it, of finishing in this bar; from one half on it does.
         earliest_finish: First bar, counted from 1, in which the cap lets the order be complete; None where none does.
         unfillable: Units, or cash, that the cap leaves over at the end of the horizon, whatever the market does.

@@ -1,4 +1,4 @@
-"""What has happened to one parent order so far: bars, what was known before each, own fills; and all that follows from it.
+"""What has happened to one parent order so far, and what follows from it: bars, what was known before each, own fills.
 
 Nothing is derived and kept: a late bar or a late fill takes its place, and whatever depends on it follows.
 """

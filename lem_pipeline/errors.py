@@ -55,3 +55,7 @@ class LookAheadError(LemError):
 
 class NoOrderWindowsError(LemError):
     """The data hold no run of bars as long as lookback and horizon ask for."""
+
+
+class RefusedEventError(LemError):
+    """A line of a stream of orders, bars and fills that makes no sense; the stream goes on without it."""

@@ -1,4 +1,4 @@
-"""Whatever a desk and a market do, a session keeps within its order and its caps, completes where it can, and says so."""
+"""Whatever desks and markets do, a session keeps within its order and its caps, completes where it can, and says so."""
 
 import json
 import math
