@@ -1,10 +1,9 @@
-"""What an execution session answers: the next child order and why, and what the order has come to."""
+"""What an execution session answers: the next child order, and why."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-Bound = Literal["none", "remaining", "cap", "pace", "floor"]
-"""What a child order met: all that remains, the cap per bar, the least that keeps the rest fillable, or the floor."""
+from lem_models.decision import Bound
 
 BOUNDS: dict[Bound, str] = {
     "none": "",
@@ -34,7 +33,7 @@ class Advice:
         participation_cap: Greatest part of the bar's volume that the child may take, kept by whoever trades it.
         expected_room: Units, or cash, that this comes to if the bar trades as its season lets expect; None without one.
         gap_sigma: How far the running benchmark is on the good side of the last close, in σ of a bar.
-        fill_gap_sigma: How far the own average price is on the good side of the running benchmark, in σ; 0 without fills.
+        fill_gap_sigma: How far the own average price is on the good side of the running benchmark, in σ; None without.
         finish_probability: Chance, as the model puts it, of finishing in this bar; from one half on it does.
         earliest_finish: First bar, counted from 1, in which the cap lets the order be complete; None where none does.
         unfillable: Units, or cash, that the cap leaves over at the end of the horizon, whatever the market does.
@@ -56,7 +55,7 @@ class Advice:
     participation_cap: float | None
     expected_room: float | None
     gap_sigma: float
-    fill_gap_sigma: float
+    fill_gap_sigma: float | None
     finish_probability: float
     earliest_finish: int | None
     unfillable: float
@@ -73,6 +72,21 @@ class Advice:
         """Units, or cash, of the child order that are not filled yet."""
         return max(0.0, self.amount - self.filled_in_bar)
 
+    def sentence(self, horizon: int) -> str:
+        """The child order and what led to it, in words."""
+        bound = f", {BOUNDS[self.bound]}" if BOUNDS[self.bound] else ""
+        side = "good" if self.gap_sigma >= 0 else "bad"
+        own = "nothing is filled before it"
+        if self.fill_gap_sigma is not None:
+            judged = "better" if self.fill_gap_sigma >= 0 else "worse"
+            own = f"own fills are {abs(self.fill_gap_sigma):.2f} σ {judged} than it"
+        text = (
+            f"Trade {self.fraction:.4f} of the order in bar {self.bar} of {horizon}{bound}: "
+            f"{self.remaining_fraction:.4f} remains, the benchmark is {abs(self.gap_sigma):.2f} σ on the {side} side of the last close, {own}, "
+            f"and the chance to finish now is {self.finish_probability:.2f}"
+        )
+        return text + (f"; the cap leaves {self.unfillable:g} over whatever happens." if self.unfillable else ".")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values that survive JSON."""
         return asdict(self) | {"assumptions": list(self.assumptions)}
@@ -81,31 +95,3 @@ class Advice:
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Rebuild from :meth:`to_dict`."""
         return cls(**{**fields, "assumptions": tuple(fields["assumptions"])})
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an order has come to, from its real fills and the bars that are known.
-
-    Attributes:
-        filled_fraction: Of the parent order.
-        remaining: Units, or cash, that are not filled.
-        average_price: Own average fill price; None before any fill.
-        benchmark_price: Market average over the bars up to ``completion_bar`` that are known; None before any trades.
-        slippage_bps: Cost against the benchmark; positive is a cost. None where either price is.
-        completion_bar: Last bar of the realised window, counted from 1: that of the last fill, at least the minimum
-            duration; the horizon's last for an order that is not complete.
-        is_final: True once the order is complete, or its horizon is over, and all bars of the window are over.
-    """
-
-    filled_fraction: float
-    remaining: float
-    average_price: float | None
-    benchmark_price: float | None
-    slippage_bps: float | None
-    completion_bar: int
-    is_final: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that survive JSON."""
-        return asdict(self)

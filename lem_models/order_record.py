@@ -238,6 +238,16 @@ class OrderRecord:
         """What is known before a bar of the order: where nothing is, the last that was stands in."""
         return self.outlooks[max(number for number in self.outlooks if number <= bar_number)]
 
+    def assumptions(self, number: int) -> tuple[str, ...]:
+        """Sentences on what stands in for what is not known before a bar."""
+        sentences = []
+        if missed := self.missed():
+            numbers = ", ".join(map(str, missed))
+            sentences.append(f"no trades and the last price stand in for bars that were not told: {numbers}")
+        if number <= self.last_bar and number not in self.outlooks:
+            sentences.append("the last known features and volatility stand in for those of this bar")
+        return tuple(sentences)
+
     def features(self, names: tuple[str, ...]) -> Tensor:
         """Rows for the model; those of bars to come repeat the last, which no decision reads; (1, L + H − 1, F)."""
         last = min(self.next_bar, self.last_bar)

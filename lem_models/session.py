@@ -1,26 +1,25 @@
 """One parent order traded step by step: closed bars and own fills in, the next child order out.
 
-The model decides as in ``LEM.schedule``, from the same rows and in the same shapes: where fills happen as planned, child
-orders are those of the schedule to the last bit. Whatever else happens is in ``docs/session.md``.
+Where fills happen as planned, child orders are those of ``LEM.schedule`` to the last bit. What else may happen, and
+what a session then does, is in ``docs/session.md``.
 """
 
 import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-import torch
-
-from lem_models.advice import BOUNDS, Advice, Bound, Outcome
+from lem_models.advice import Advice
+from lem_models.decision import Decision, cap_in_lots, decide
 from lem_models.events import ClosedBar, Fill, Outlook, ParentOrder, SessionError, exact
-from lem_models.execution import RunningMarket, slippage_bps
-from lem_models.fills import feasible_bounds
+from lem_models.execution import RunningMarket
 from lem_models.lem import LEM
 from lem_models.order_record import OrderRecord
 from lem_models.orders import Target
+from lem_models.outcome import Outcome, outcome_of
 from lem_models.record_json import record_from_dict, record_to_dict
 
 VERSION = 1
@@ -30,9 +29,9 @@ VERSION = 1
 class ExecutionSession:
     """A parent order under way.
 
-    Feed at least ``lookback`` closed bars, ask for the first advice, which begins the order with the next bar, and go on:
-    a bar once it has closed, fills as they happen, advice before each bar. Advice changes nothing: it may be asked for
-    again, as after a restart, and is the same unless bars or fills have come since.
+    Feed at least ``lookback`` closed bars and ask for the first advice, which begins the order with the next bar. Then
+    go on: a bar once it has closed, fills as they happen, advice before each bar. Asking changes nothing: the same is
+    answered again, as after a restart, unless bars or fills have come since.
 
     Args:
         order: The parent order.
@@ -58,7 +57,8 @@ class ExecutionSession:
         config = model.config
         if order.minimum_duration > config.horizon:
             raise SessionError(
-                f"minimum_duration is {order.minimum_duration} bars, and the model's orders last at most {config.horizon}"
+                f"minimum_duration is {order.minimum_duration} bars, and the model's orders last at most "
+                f"{config.horizon}"
             )
         if config.information_set != "causal":
             raise SessionError("the model sees the bar it trades in; nobody can trade by it")
@@ -136,131 +136,68 @@ class ExecutionSession:
         if record.first_bar is None:
             record.begin()
         number = record.next_bar
-        lots = record.remaining_lots(number)
         if number > record.last_bar or not record.remaining_lots():
             return self._nothing_to_do(number)
-        advice = self._advice(number, lots, self._decide(number))
+        advice = self._advice(number, decide(self.model, record, number))
         self.advised[number] = advice
         return advice
 
-    @torch.no_grad()
-    def _decide(self, number: int) -> "_Decision":
-        """What the model answers before a bar, exactly as in ``AllocationHeads.schedule``."""
-        record, heads = self.record, self.model.allocate
-        market, step = record.market(), number - record.start
-        view = heads.view(self.model.context(record.features(self.model.config.features)), market)
-        before = record.open_order(number, self.model.grid)
-        child, probability = heads.decide(step, before, view)
-        if not (torch.isfinite(child).all() and torch.isfinite(probability).all()):
-            raise FloatingPointError("the network overflows on this order; check its weights and its inputs")
-        cell = (0, *self.order.cell)
-        chance = float(probability[cell])
-        wanted = before.remaining if chance > 0.5 else child
-        lo, _ = feasible_bounds(before.remaining, self.model.config.horizon - step, self.model.config.limits)
-        gap = float(view.gap[0, self.order.cell[0], 0, step])
-        return _Decision(float(wanted[cell]), float(lo[cell]), chance, gap)
-
-    def _advice(self, number: int, lots: int, decision: "_Decision") -> Advice:
-        order, record, horizon = self.order, self.record, self.model.config.horizon
-        bar, cap = number - record.start + 1, self.cap_in_lots
-        child, bound = self._in_lots(decision, lots, horizon - bar, cap)
-        left = record.remaining(number)
-        takes_dust = child == lots and order.lot_size is None  # what fills in parts of a lot have left
-        amount = _at_most(left if takes_dust else order.amount(child), left)
-        left_over = max(0, lots - (horizon - bar + 1) * cap)
+    def _advice(self, number: int, decision: Decision) -> Advice:
+        order, record, cap = self.order, self.record, cap_in_lots(self.model, self.record)
+        bar, left, lots = number - record.start + 1, record.remaining(number), record.remaining_lots(number)
+        takes_dust = decision.lots == lots and order.lot_size is None  # what fills in parts of a lot have left
+        amount = _at_most(left if takes_dust else order.amount(decision.lots), left)
         earliest = bar - 1 + math.ceil(lots / cap)
-        remaining, assumptions = record.remaining_fraction(number), self._assumptions(number)
-        is_quantity = order.target is Target.QUANTITY
-        fill_gap = self._fill_gap(number)
-        return Advice(
-            order_id=order.order_id,
-            bar_number=number,
-            bar=bar,
-            fraction=child / order.lots,
-            quantity=amount if is_quantity else None,
-            notional=None if is_quantity else amount,
-            filled_in_bar=float(record.filled(number + 1, since=number)),
-            remaining_fraction=remaining,
+        advice = replace(
+            self._blank(number),
+            fraction=decision.lots / order.lots,
+            quantity=amount if order.target is Target.QUANTITY else None,
+            notional=amount if order.target is Target.NOTIONAL else None,
+            remaining_fraction=record.remaining_fraction(number),
             remaining=float(left),
-            bound=bound,
-            cap=float(order.amount(cap)),
-            participation_cap=order.participation_cap,
+            bound=decision.bound,
             expected_room=self._expected_room(number),
-            gap_sigma=decision.gap,
-            fill_gap_sigma=fill_gap,
+            gap_sigma=decision.gap_sigma,
+            fill_gap_sigma=self._fill_gap(number),
             finish_probability=decision.finish_probability,
-            earliest_finish=earliest if earliest <= horizon else None,
-            unfillable=float(order.amount(left_over)),
-            reason=_reason(
-                bar, horizon, child / order.lots, remaining, bound, decision, fill_gap, float(order.amount(left_over))
-            ),
-            assumptions=assumptions,
+            earliest_finish=earliest if earliest <= record.horizon else None,
+            unfillable=float(order.amount(max(0, lots - (record.horizon - bar + 1) * cap))),
         )
-
-    @property
-    def cap_in_lots(self) -> int:
-        """The cap per bar, rounded up to whole lots, so that n bars at a cap of 1/n still fill the order."""
-        return math.ceil(self.model.config.limits.cap_in_lots * self.order.lots - 1e-6)
-
-    def _in_lots(self, decision: "_Decision", lots: int, bars_after: int, cap: int) -> tuple[int, Bound]:
-        """The model's child order in whole lots of the parent, and what it met."""
-        most = min(cap, lots)
-        wanted = decision.fraction * self.order.lots
-        # A fraction of all that remains, in the model's lots, may be a part of a lot off in those of the order.
-        is_all = decision.finish_probability > 0.5
-        pace = min(most, lots - bars_after * cap)  # rounding down must not leave more than later bars may take
-        child = min(most, max(lots if is_all else math.floor(wanted + 1e-6), pace, 0))
-        least = math.floor(decision.least * self.order.lots + 1e-6)
-        if child == lots:
-            return child, "remaining"
-        if child == cap:
-            return child, "cap"
-        if child <= pace:
-            return child, "pace"
-        return child, "floor" if child and child <= least else "none"
+        return replace(advice, reason=advice.sentence(record.horizon))
 
     def _nothing_to_do(self, number: int) -> Advice:
+        left = self.record.remaining()
+        if not self.record.remaining_lots():
+            return replace(self._blank(number), reason="The order is complete.")
+        what = "units" if self.order.target is Target.QUANTITY else "cash"
+        reason = f"The horizon of {self.record.horizon} bars is over and {left:f} {what} of the order are not filled."
+        return replace(self._blank(number), unfillable=float(left), reason=reason)
+
+    def _blank(self, number: int) -> Advice:
+        """Advice that asks for nothing, as of now."""
         order, record = self.order, self.record
-        left, is_quantity = max(Decimal(0), record.remaining()), order.target is Target.QUANTITY
-        unfillable = float(left) if record.remaining_lots() else 0.0
-        what = "cash" if not is_quantity else "units"
-        reason = (
-            f"The horizon of {record.horizon} bars is over and {left:f} {what} of the order are not filled."
-            if record.remaining_lots()
-            else "The order is complete."
-        )
         return Advice(
             order_id=order.order_id,
             bar_number=number,
             bar=number - record.start + 1,
             fraction=0.0,
-            quantity=0.0 if is_quantity else None,
-            notional=None if is_quantity else 0.0,
+            quantity=0.0 if order.target is Target.QUANTITY else None,
+            notional=0.0 if order.target is Target.NOTIONAL else None,
             filled_in_bar=float(record.filled(number + 1, since=number)),
             remaining_fraction=record.remaining_fraction(),
-            remaining=float(left),
+            remaining=max(0.0, float(record.remaining())),
             bound="remaining",
-            cap=float(order.amount(self.cap_in_lots)),
+            cap=float(order.amount(cap_in_lots(self.model, record))),
             participation_cap=order.participation_cap,
             expected_room=None,
             gap_sigma=0.0,
-            fill_gap_sigma=0.0,
+            fill_gap_sigma=None,
             finish_probability=0.0,
             earliest_finish=None,
-            unfillable=unfillable,
-            reason=reason,
-            assumptions=self._assumptions(number),
+            unfillable=0.0,
+            reason="",
+            assumptions=record.assumptions(number),
         )
-
-    def _assumptions(self, number: int) -> tuple[str, ...]:
-        record = self.record
-        sentences = []
-        if missed := record.missed():
-            numbers = ", ".join(map(str, missed))
-            sentences.append(f"no trades and the last price stand in for bars that were not told: {numbers}")
-        if number <= record.last_bar and number not in record.outlooks:
-            sentences.append("the last known features and volatility stand in for those of this bar")
-        return tuple(sentences)
 
     def _expected_room(self, number: int) -> float | None:
         if self.order.participation_cap is None:
@@ -269,17 +206,15 @@ class ExecutionSession:
         units = self.order.participation_cap * expected
         return units if self.order.target is Target.QUANTITY else units * self.record.last_close(number)
 
-    def _fill_gap(self, number: int) -> float:
+    def _fill_gap(self, number: int) -> float | None:
         record = self.record
         own = record.average_price(range(record.start, number))
         if own is None:
-            return 0.0
+            return None
         market, step = record.market(), number - record.start
         benchmark = RunningMarket.of(market).before(self.model.grid, market)[0, self.order.cell[0], 0, step]
         paid = own / record.arrival()
         return self.order.side.value * (float(benchmark) - paid) / float(market.volatility[0, step])
-
-    # What it came to.
 
     def outcome(self) -> Outcome:
         """What the order has come to so far.
@@ -287,30 +222,7 @@ class ExecutionSession:
         Raises:
             SessionError: The order has not begun.
         """
-        record, order = self.record, self.order
-        is_complete = not record.remaining_lots()
-        last_fill = max((fill.bar_number or 0 for fill in record.fills.values()), default=record.start)
-        done = max(order.minimum_duration, last_fill - record.start + 1)
-        completion = done if is_complete else record.horizon
-        known = min(completion, record.steps_over)
-        market = record.market()
-        traded = bool((market.volume[0, :known] > 0).any())
-        running = RunningMarket.of(market).benchmark(self.model.grid)[0, order.cell[0], 0]
-        benchmark = float(running[known - 1].double() * record.arrival()) if traded else None
-        own = record.average_price()
-        slippage = None
-        if own is not None and benchmark is not None:
-            prices = (torch.tensor(each, dtype=torch.float64) for each in (order.side.value, own, benchmark))
-            slippage = float(slippage_bps(*prices))
-        return Outcome(
-            filled_fraction=1.0 - record.remaining_fraction(),
-            remaining=float(max(Decimal(0), record.remaining())),
-            average_price=own,
-            benchmark_price=benchmark,
-            slippage_bps=slippage,
-            completion_bar=completion,
-            is_final=record.steps_over >= completion,
-        )
+        return outcome_of(self.record, self.model.grid)
 
     # How it is kept.
 
@@ -354,16 +266,6 @@ class ExecutionSession:
         return session
 
 
-@dataclass(frozen=True)
-class _Decision:
-    """The model's answer for one order, in fractions of the parent and σ."""
-
-    fraction: float
-    least: float
-    finish_probability: float
-    gap: float
-
-
 def identity(model: LEM) -> str:
     """A hash of configuration and weights: the same identity, the same decisions."""
     digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
@@ -376,24 +278,3 @@ def _at_most(amount: Decimal, remaining: Decimal) -> float:
     """The nearest number that is no more than what remains."""
     number = float(min(amount, remaining))
     return number if exact(number) <= remaining else math.nextafter(number, 0.0)
-
-
-def _reason(
-    bar: int,
-    horizon: int,
-    fraction: float,
-    remaining: float,
-    bound: Bound,
-    decision: _Decision,
-    fill_gap: float,
-    unfillable: float,
-) -> str:
-    """One sentence on a child order."""
-    what = f", {BOUNDS[bound]}" if BOUNDS[bound] else ""
-    side = "good" if decision.gap >= 0 else "bad"
-    text = (
-        f"Trade {fraction:.4f} of the order in bar {bar} of {horizon}{what}, of {remaining:.4f} that remains: the "
-        f"benchmark is {abs(decision.gap):.2f} σ on the {side} side of the last close, own fills are {fill_gap:+.2f} σ "
-        f"against it, and the chance to finish now is {decision.finish_probability:.2f}"
-    )
-    return text + (f"; {unfillable:g} cannot be filled under the cap any more." if unfillable else ".")

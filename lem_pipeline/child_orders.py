@@ -107,7 +107,7 @@ def to_json(children: Sequence[ChildOrder]) -> str:
 
 
 def to_fix(children: Sequence[ChildOrder]) -> str:
-    """One line per child order, the body of a NewOrderSingle: SOH ends its fields, header and trailer are a session's."""
+    """One line per child order, the body of a NewOrderSingle; SOH ends its fields, a FIX session adds the rest."""
     lines = ("".join(f"{TAGS[name]}={value}{SEPARATOR}" for name, value in child.fix.items()) for child in children)
     return "".join(line + "\n" for line in lines)
 

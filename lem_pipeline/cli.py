@@ -124,7 +124,7 @@ def advise(
             check_format(export)
         desk = open_desk(settings(), parameters(), model, asset_class, history, state)
         for answer in desk.answers(events):
-            typer.echo(json.dumps(answer))
+            typer.echo(json.dumps(answer, ensure_ascii=False))
         if export:
             write(export, desk.children())
     except LemError as error:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lem_models.advice import Advice
+from lem_models.decision import cap_in_lots
 from lem_models.events import ClosedBar, Fill, SessionError, exact
 from lem_models.orders import SCENARIOS
 from lem_models.session import ExecutionSession, identity
@@ -180,7 +181,7 @@ def test_what_the_cap_cannot_fill_any_more_is_said_in_time():
     assert advice.amount == advice.cap == pytest.approx(15, abs=1e-4)
     assert advice.unfillable == pytest.approx(40, abs=1e-4)
     assert advice.earliest_finish is None
-    assert advice.reason.endswith("cannot be filled under the cap any more.")
+    assert advice.reason.endswith("over whatever happens.")
 
 
 # Fills.
@@ -447,7 +448,7 @@ def test_whatever_happens_an_order_keeps_its_limits_and_completes_where_the_cap_
         row = advice.bar_number - NUMBER
         session = happen(Bars(session, PANEL, row, advice), what)
     remaining, left = session.record.remaining_lots(), session.record.last_bar + 1 - session.record.next_bar
-    can_finish = remaining <= max(left, 0) * session.cap_in_lots
+    can_finish = remaining <= max(left, 0) * cap_in_lots(session.model, session.record)
     while (advice := session.advise()).bar <= HORIZON:
         assert_within_limits(session, advice)
         assert not remaining or (advice.unfillable == 0) == can_finish
