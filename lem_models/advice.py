@@ -82,8 +82,9 @@ class Advice:
             own = f"own fills are {abs(self.fill_gap_sigma):.2f} σ {judged} than it"
         text = (
             f"Trade {self.fraction:.4f} of the order in bar {self.bar} of {horizon}{bound}: "
-            f"{self.remaining_fraction:.4f} remains, the benchmark is {abs(self.gap_sigma):.2f} σ on the {side} side of the last close, {own}, "
-            f"and the chance to finish now is {self.finish_probability:.2f}"
+            + f"{self.remaining_fraction:.4f} remains, "
+            + f"the benchmark is {abs(self.gap_sigma):.2f} σ on the {side} side of the last close, {own}, "
+            + f"and the chance to finish now is {self.finish_probability:.2f}"
         )
         return text + (f"; the cap leaves {self.unfillable:g} over whatever happens." if self.unfillable else ".")
 

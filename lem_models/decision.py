@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from lem_models.fills import feasible_bounds
+from lem_models.layers.carried import CarriedRecurrence
 from lem_models.lem import LEM
 from lem_models.order_record import OrderRecord
 
@@ -32,20 +33,24 @@ class Decision:
 
 
 @torch.no_grad()
-def decide(model: LEM, record: OrderRecord, number: int) -> Decision:
+def decide(model: LEM, record: OrderRecord, number: int, recurrence: CarriedRecurrence) -> Decision:
     """Decide a bar as ``AllocationHeads.schedule`` does: the same rows in the same shapes, hence the same bits.
 
     Args:
         model: In evaluation mode.
         record: What is known.
         number: The bar in progress.
+        recurrence: That of the model, which remembers the rows of earlier bars.
 
     Raises:
         FloatingPointError: The network overflows on this order.
     """
     step, (scenario, minimum) = number - record.start, record.order.cell
     market = record.market()
-    view = model.allocate.view(model.context(record.features(model.config.features)), market)
+    context = model.context(
+        record.features(model.config.features), lambda rows: recurrence(rows, model.config.lookback + step)
+    )
+    view = model.allocate.view(context, market)
     before = record.open_order(number, model.grid)
     child, probability = model.allocate.decide(step, before, view)
     if not (torch.isfinite(child).all() and torch.isfinite(probability).all()):

@@ -232,11 +232,13 @@ class OrderRecord:
 
     def last_close(self, before: int) -> float:
         """Last close known before a bar of the order."""
-        return self.bars[max(number for number in self.bars if number < before)].close
+        known = self.bars.get(before - 1)
+        return (known or self.bars[max(number for number in self.bars if number < before)]).close
 
     def outlook(self, bar_number: int) -> Outlook:
         """What is known before a bar of the order: where nothing is, the last that was stands in."""
-        return self.outlooks[max(number for number in self.outlooks if number <= bar_number)]
+        known = self.outlooks.get(bar_number)
+        return known or self.outlooks[max(number for number in self.outlooks if number <= bar_number)]
 
     def assumptions(self, number: int) -> tuple[str, ...]:
         """Sentences on what stands in for what is not known before a bar."""

@@ -16,6 +16,7 @@ from lem_models.advice import Advice
 from lem_models.decision import Decision, cap_in_lots, decide
 from lem_models.events import ClosedBar, Fill, Outlook, ParentOrder, SessionError, exact
 from lem_models.execution import RunningMarket
+from lem_models.layers.carried import CarriedRecurrence
 from lem_models.lem import LEM
 from lem_models.order_record import OrderRecord
 from lem_models.orders import Target
@@ -66,6 +67,7 @@ class ExecutionSession:
         self.model = model.eval()
         self.record = OrderRecord(order, config.lookback, config.horizon)
         self.advised: dict[int, Advice] = {}
+        self._recurrence = CarriedRecurrence(model.recur)
 
     # What happens.
 
@@ -138,7 +140,7 @@ class ExecutionSession:
         number = record.next_bar
         if number > record.last_bar or not record.remaining_lots():
             return self._nothing_to_do(number)
-        advice = self._advice(number, decide(self.model, record, number))
+        advice = self._advice(number, decide(self.model, record, number, self._recurrence))
         self.advised[number] = advice
         return advice
 
