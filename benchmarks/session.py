@@ -1,6 +1,6 @@
 """One decision of a session: a bar told, then the next child order, one order, on one thread.
 
-Decisions per second by the 99th percentile of their times, against 20 milliseconds: a closed bar taken and the next child
+Decisions per second by the 99th percentile of their times, against 20 ms: a closed bar taken and the next child
 order said, fills in between. The first decision of an order reads the whole lookback, later ones carry it on. In turns
 with it, the schedule of the whole grid in one shot.
 """

@@ -18,6 +18,7 @@ MODELS = {
     "free": {},
     "capped": {"cap": 0.15, "floor": 0.02},
     "from a curve": {"prior": "curve", "cap": 0.2},
+    "of the default widths": {"width": 32, "memory_width": 16, "head_width": 32, "embedding": 8},
     "gru": {"recurrence": "gru"},
     "none": {"recurrence": "none"},
 }
