@@ -49,7 +49,7 @@ lint: .venv/installed ## style, types and the import contracts
 	.venv/bin/lint-imports
 	.venv/bin/dagster definitions validate -w workspace.yaml
 
-bench: .venv/installed ## one benchmark: make bench NAME=settle, stopping, features, ingest or ablations
+bench: .venv/installed ## one benchmark: make bench NAME=settle, session, stopping, features, ingest or ablations
 	@.venv/bin/python -m benchmarks.$(NAME)
 
 optimum: .venv/installed ## the model against the known optimum on simulated walks, JSON lines

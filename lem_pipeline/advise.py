@@ -229,6 +229,7 @@ class Desk:
             "hours": self.hours,
             "settled": self.settled,
         }
+        self.state.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.state.with_name(f"{self.state.name}.new")
         fresh.write_text(json.dumps(kept))
         os.replace(fresh, self.state)

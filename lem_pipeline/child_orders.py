@@ -122,6 +122,7 @@ def write(path: Path, children: Sequence[ChildOrder]) -> None:
         ConfigurationError: No such format.
     """
     check_format(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(WRITERS[path.suffix]([child for child in children if child.advice.amount > 0]))
 
 

@@ -174,7 +174,6 @@ def test_a_faulty_bar_is_refused_and_a_sound_one_takes_its_place(fault, desk, ba
 def test_a_bar_that_comes_late_restores_what_is_known(model, bars, tmp_path):
     timely, late = (desk_on(model, bars, tmp_path / name) for name in ("timely", "late"))
     for each in (timely, late):
-        each.state.parent.mkdir()
         tell(each, ORDER)
     for row in range(LAST, LAST + 3):
         told = tell(timely, *closed(bars, row))
