@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lem_models.events import exact
 from lem_models.execution import RunningMarket, slippage_bps
 from lem_models.order_record import OrderRecord
 from lem_models.orders import OrderGrid
@@ -59,7 +60,7 @@ def outcome_of(record: OrderRecord, grid: OrderGrid) -> Outcome:
         prices = (torch.tensor(each, dtype=torch.float64) for each in (order.side.value, own, benchmark))
         slippage = float(slippage_bps(*prices))
     return Outcome(
-        filled_fraction=1.0 - record.remaining_fraction(),
+        filled_fraction=min(1.0, float(record.filled() / exact(order.size))),
         remaining=float(max(Decimal(0), record.remaining())),
         average_price=own,
         benchmark_price=benchmark,

@@ -85,7 +85,7 @@ def test_the_outcome_is_the_settlement_of_the_one_shot_schedule(scenario, model,
     session = opened(parent(scenario, 7), model, panel)
     trade(session, panel)
     outcome = session.outcome()
-    assert outcome.is_final and outcome.filled_fraction == 1.0
+    assert outcome.is_final and outcome.filled_fraction == pytest.approx(1, abs=1e-15)
     assert outcome.remaining == pytest.approx(0, abs=1e-12)
     assert outcome.completion_bar == results.completion_bar[place]
     assert outcome.slippage_bps == pytest.approx(float(results.slippage_bps[place]), abs=0.02)  # float32 of a price

@@ -251,6 +251,15 @@ def test_fills_beyond_the_order_are_counted_and_nothing_more_is_asked_for():
     assert session.outcome().average_price == 88.0
 
 
+def test_what_is_less_than_a_lot_completes_an_order_and_is_told_as_it_is():
+    session = session_with(size=120.0, lot_size=1.0)
+    session.advise()
+    session.on_fill(Fill("x", 119.4, 88.0))
+    advice, outcome = session.advise(), session.outcome()
+    assert (advice.amount, advice.reason) == (0, "The order is complete.")
+    assert (outcome.filled_fraction, outcome.remaining) == (pytest.approx(0.995), pytest.approx(0.6))
+
+
 def test_fills_that_belong_to_no_bar_of_the_order_are_refused():
     session = session_with()
     with pytest.raises(SessionError, match="the order has not begun"):

@@ -1,6 +1,7 @@
 """A desk answers lines: orders, bars and fills in, advice out; whatever is wrong with one, the next is answered."""
 
 import json
+import random
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_filled_as_planned_the_advice_is_the_schedule_of_the_warehouse(target, d
     assert fractions == pytest.approx(expected[: len(given)], abs=2e-6) and sum(fractions) == 1
     assert given[0]["opens_at"] == start_of(LAST) and given[0]["closes_at"] == start_of(LAST + 1)
     [outcome] = outcomes
-    assert outcome["filled_fraction"] == 1.0 and outcome["slippage_bps"] is not None
+    assert outcome["filled_fraction"] == pytest.approx(1, abs=1e-15) and outcome["slippage_bps"] is not None
     assert desk.refused == 0
 
 
@@ -245,3 +246,34 @@ def test_no_order_begins_after_a_gap(model, bars, tmp_path):
     feed = BarFeed("crypto", FEATURES, LOOKBACK, BOUND, raw(history.reset_index(drop=True)))
     [error] = tell(Desk(model, feed), ORDER)
     assert "the order cannot begin after" in error["error"] and "the model reads 8 bars in a row" in error["error"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_stream_in_disorder_is_answered_to_its_end_and_never_asks_for_too_much(seed, model, bars, tmp_path):
+    draw, desk, row, missed, filled = random.Random(seed), desk_on(model, bars, tmp_path), LAST, [], 0.0
+    tell(desk, ORDER)
+    while row < LAST + HORIZON + 1:
+        [advice, *_] = tell(desk, {"type": "advice", "order_id": "A"})
+        assert advice["quantity"] <= advice["cap"]
+        assert filled + advice["quantity"] <= ORDER["size"] * (1 + 1e-12)
+        if part := advice["quantity"] * draw.choice([0, 0.3, 1]):
+            one = fill(advice, draw.uniform(80, 120), quantity=part, bar_start=start_of(row))
+            assert not of_type(tell(desk, one, one), "error")
+            filled += part
+        happens, told = draw.choice(["told", "told", "twice", "halted", "missed", "broken", "late"]), bar(bars, row)
+        pause = {"type": "missed", "symbol": "BTC/USDT", "bar_start": start_of(row)}
+        late = [bar(bars, missed.pop(0))] if happens == "late" and missed else []
+        events = {
+            "twice": [told, told],
+            "halted": [told | {"volume": 0.0, "notional": 0.0, "taker_buy_volume": 0.0}],
+            "missed": [pause],
+            "broken": [told | {"high": -1.0}, pause],
+        }.get(happens, [*late, told])
+        missed += [row] if pause in events else []
+        refused = of_type(tell(desk, *events), "error")
+        is_over = "A" in desk.settled
+        assert is_over or len(refused) == (happens == "broken"), refused
+        if draw.random() < 0.3:
+            desk = desk_on(model, bars, tmp_path)
+        row += 1
+    assert desk.sessions["A"].outcome().is_final
