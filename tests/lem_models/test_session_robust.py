@@ -260,6 +260,18 @@ def test_what_is_less_than_a_lot_completes_an_order_and_is_told_as_it_is():
     assert (outcome.filled_fraction, outcome.remaining) == (pytest.approx(0.995), pytest.approx(0.6))
 
 
+@pytest.mark.parametrize("filled", [60.0000005, 0.1 + 0.2, 1 / 3])
+@pytest.mark.parametrize("lot_size", [1.0, None])
+def test_what_is_asked_for_is_never_more_than_what_remains_by_as_much_as_a_rounding(filled, lot_size):
+    session = session_with(cap=1.0, size=120.0, lot_size=lot_size)
+    session.advise()
+    session.on_fill(Fill("x", filled, 88.0))
+    for number in range(HORIZON - 1):
+        session.on_missed_bar(THIS + number)
+    left, asked = session.record.remaining(), exact(session.advise().amount)
+    assert left - exact(lot_size or 1e-12) < asked <= left
+
+
 def test_fills_that_belong_to_no_bar_of_the_order_are_refused():
     session = session_with()
     with pytest.raises(SessionError, match="the order has not begun"):
@@ -456,7 +468,8 @@ def test_whatever_happens_an_order_keeps_its_limits_and_completes_where_the_cap_
             break
         row = advice.bar_number - NUMBER
         session = happen(Bars(session, PANEL, row, advice), what)
-    remaining, left = session.record.remaining_lots(), session.record.last_bar + 1 - session.record.next_bar
+    record = session.record
+    remaining, left = record.remaining_lots(record.next_bar), record.last_bar + 1 - record.next_bar
     can_finish = remaining <= max(left, 0) * cap_in_lots(session.model, session.record)
     while (advice := session.advise()).bar <= HORIZON:
         assert_within_limits(session, advice)
