@@ -92,6 +92,15 @@ def test_after_a_gap_or_a_halt_nothing_is_known_until_history_has_grown(bars, fe
         assert feed.closed(known, first - 1).outlook is None
 
 
+@pytest.mark.parametrize(("ago", "is_known"), [(20, False), (40, False), (60, True)])
+def test_features_count_again_once_they_rest_on_as_many_bars_as_in_training(ago, is_known, bars, features):
+    one = bars["crypto"].query("symbol == 'BTC/USDT'").reset_index(drop=True)
+    with_a_gap = one.drop(index=LAST - ago).head(LAST - 1)
+    feed = feed_of("crypto", with_a_gap, names(features))
+    known = feed.look("BTC/USDT")
+    assert (feed.outlook(known, max(known) - HORIZON + 1) is not None) == is_known
+
+
 def test_a_faulty_bar_is_known_as_such(bars, features):
     wrong = up_to(bars["crypto"], LAST)
     wrong.loc[LAST - 1, "high"] = 0.001
