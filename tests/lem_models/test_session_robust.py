@@ -447,7 +447,7 @@ def assert_within_limits(session: ExecutionSession, advice: Advice) -> None:
     assert advice.fraction * lots == pytest.approx(round(advice.fraction * lots), rel=1e-12)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     scenario=st.sampled_from(SCENARIOS),
     minimum=st.integers(1, HORIZON),

@@ -20,7 +20,7 @@ from lem_pipeline.cli import app
 from lem_pipeline.settings import settings
 from lem_pipeline.tracking import Tracking
 
-HOURS, LAST, HORIZON, LOOKBACK = 420, 400, 6, 8
+HOURS, LAST, HORIZON, LOOKBACK = 260, 240, 6, 8
 FEATURES = ("return_1", "close_over_price", "volume_surprise", "market_return", "season_volume")
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
 ORDER = {
