@@ -55,7 +55,7 @@ lint: .venv/installed ## style, types and the import contracts
 	.venv/bin/lint-imports
 	.venv/bin/dagster definitions validate -w workspace.yaml
 
-bench: .venv/installed ## one benchmark: make bench NAME=settle, evaluate, stopping, features, ingest or ablations
+bench: .venv/installed ## one benchmark: make bench NAME=settle, evaluate, session, stopping, features, ingest or ablations
 	@.venv/bin/python -m benchmarks.$(NAME)
 
 optimum: .venv/installed ## the model against the known optimum on simulated walks, JSON lines

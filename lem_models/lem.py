@@ -4,6 +4,8 @@ Reads top to bottom as section 5 of the model specification (after Genet & Inzir
 section 2 demands: the row of bar t holds what is known before bar t, and no layer looks ahead.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -103,17 +105,18 @@ class LEM(nn.Module):
         """What reports call it; a model that looks ahead says so wherever it is shown."""
         return "LEM" if self.config.information_set == "causal" else "LEM with look-ahead"
 
-    def context(self, features: Tensor) -> Tensor:
+    def context(self, features: Tensor, recur: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """What the market says before each bar of the horizon.
 
         Args:
             features: (B, L + H − 1, F).
+            recur: Another way to run :attr:`recur` with the same answers.
 
         Returns:
             (B, H, D).
         """
         selected, _ = self.select(features.clamp(-FEATURE_LIMIT, FEATURE_LIMIT))
-        recurrent = self.recur_norm(selected + self.recur_gate(self.recur(selected)))
+        recurrent = self.recur_norm(selected + self.recur_gate((recur or self.recur)(selected)))
         enriched = self.enrich(recurrent)
         horizon = self.config.horizon
         attended = self.attend_gate(self.attend(enriched, last=horizon))

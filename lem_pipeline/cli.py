@@ -1,6 +1,7 @@
 """The command line: run the main job of a profile, open its two user interfaces, replay its bars."""
 
 import io
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -179,6 +180,47 @@ def _decide(decision: Callable[[], "Decision"]) -> None:
         _fail(str(error))
     typer.echo(made.sentence)
     if made.action == "refused":
+        raise typer.Exit(3)
+
+
+@app.command()
+def advise(
+    events: Annotated[
+        typer.FileText, typer.Argument(help="JSON lines of orders, bars and fills; - for standard input")
+    ],
+    model: Annotated[str, typer.Option(help="name@alias or name/version")] = "lem-crypto@challenger",
+    asset_class: Annotated[str, typer.Option(help="crypto or dow")] = "crypto",
+    history: Annotated[
+        Path | None, typer.Option(help="bars so far: parquet, CSV or .jsonl; else the warehouse's")
+    ] = None,
+    state: Annotated[Path | None, typer.Option(help="where to go on from, and to keep everything told")] = None,
+    export: Annotated[Path | None, typer.Option(help="child orders as .csv, .json or .fix")] = None,
+    profile: Profile = "demo",
+) -> None:
+    """Say the next child order of parent orders under way, bar by bar: JSON lines in, JSON lines out.
+
+    Exit code 3: some lines were refused. docs/session.md says what lines hold.
+
+    Example: lem advise events.jsonl --history bars.parquet --state desk.json --export schedule.fix
+    """
+    _prepare(profile)
+    from lem_pipeline.advise_setup import open_desk
+    from lem_pipeline.child_orders import check_format, write
+    from lem_pipeline.defs.tables import parameters
+    from lem_pipeline.errors import LemError
+    from lem_pipeline.settings import settings
+
+    try:
+        if export:
+            check_format(export)
+        desk = open_desk(settings(), parameters(), model, asset_class, history, state)
+        for answer in desk.answers(events):
+            typer.echo(json.dumps(answer, ensure_ascii=False))
+        if export:
+            write(export, desk.children())
+    except LemError as error:
+        _fail(str(error))
+    if desk.refused:
         raise typer.Exit(3)
 
 

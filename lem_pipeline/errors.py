@@ -67,3 +67,7 @@ class UnknownVersionError(LemError):
 
 class ComparisonError(LemError):
     """Two versions that were not made for the same orders."""
+
+
+class RefusedEventError(LemError):
+    """A line of a stream of orders, bars and fills that makes no sense; the stream goes on without it."""

@@ -1,10 +1,14 @@
 """The Temporal Kolmogorov-Arnold recurrent layer (TKAN, arXiv 2405.07344)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
 from lem_models.layers.kan import KANLayer
 from lem_models.layers.scans import gated_scan, kan_scan
+
+Scan = Callable[..., Tensor]
 
 
 class KANMemory(nn.Module):
@@ -25,10 +29,10 @@ class KANMemory(nn.Module):
         self.keep_new = nn.Parameter(torch.full((width,), 0.5))
         self.keep_old = nn.Parameter(torch.full((width,), 0.5))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scan: Scan = kan_scan) -> Tensor:
         """Scan (B, T, inputs) into the outputs y, (B, T, width)."""
         kan = self.kan
-        y = kan_scan(
+        y = scan(
             self.from_input(x.transpose(0, 1)),
             self.from_state.weight,
             kan.norm.weight,
@@ -63,10 +67,16 @@ class TKAN(nn.Module):
         self.gates_from_state = nn.Linear(width, 3 * width, bias=False)
         nn.init.ones_(self.gates_from_input.bias[width : 2 * width])  # remember by default
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scan (B, T, inputs) into h, (B, T, width)."""
-        output_gate = torch.sigmoid(self.output_gate(torch.cat([m(x) for m in self.memories], dim=-1)))
-        h = gated_scan(
-            self.gates_from_input(x.transpose(0, 1)), output_gate.transpose(0, 1), self.gates_from_state.weight
-        )
+    def forward(self, x: Tensor, kan: Sequence[Scan] | None = None, gated: Scan = gated_scan) -> Tensor:
+        """Scan (B, T, inputs) into h, (B, T, width).
+
+        Args:
+            x: What is scanned.
+            kan: How, in each memory; ``kan_scan`` unless said otherwise.
+            gated: How, in the cell.
+        """
+        scans = kan or [kan_scan] * len(self.memories)
+        outputs = [memory(x, scan) for memory, scan in zip(self.memories, scans, strict=True)]
+        output_gate = torch.sigmoid(self.output_gate(torch.cat(outputs, dim=-1)))
+        h = gated(self.gates_from_input(x.transpose(0, 1)), output_gate.transpose(0, 1), self.gates_from_state.weight)
         return h.transpose(0, 1)

@@ -60,6 +60,12 @@ class ArchiveBars(BarSource):
             columns["splits_until"] = pa.nulls(len(bars))
         return raw_bars(columns, symbol=instrument, venue=self.provenance)
 
+    def symbols(self) -> list[str]:
+        """Every symbol of the archive, as it is written there."""
+        with self._opened() as memory:
+            self._columns(memory)
+            return self._symbols(memory)
+
     @contextmanager
     def _opened(self) -> Iterator["duckdb.DuckDBPyConnection"]:
         import duckdb
@@ -117,11 +123,12 @@ class ArchiveBars(BarSource):
             )
         return columns
 
+    def _symbols(self, memory: "duckdb.DuckDBPyConnection") -> list[str]:
+        query = f"select distinct symbol::varchar from {self._scan()} order by all"
+        return [row[0] for row in memory.execute(query, {"files": self._files()}).fetchall()]
+
     def _require_symbols(self, memory: "duckdb.DuckDBPyConnection", instruments: Sequence[str]) -> None:
-        known = memory.execute(
-            f"select distinct symbol::varchar from {self._scan()} order by all", {"files": self._files()}
-        ).fetchall()
-        symbols = [row[0] for row in known]
+        symbols = self._symbols(memory)
         unknown = [i for i in instruments if i not in symbols and i.replace("/", "") not in symbols]
         if unknown:
             raise UnknownSymbolError(
