@@ -153,7 +153,7 @@ def assert_same(ours: list[torch.Tensor], looped: list[tuple[float, ...]]) -> No
 def accounting(data: OrderPanel, config: LEMConfig = CONFIG, batch: int = 256) -> None:
     """Orders per second, settled in batches over settled one by one."""
     model = untrained(config)
-    strategies = contestants(model, data, config)
+    strategies = contestants(model, [], data, config)
     rows = data.rows("test", 1)
     few, many = (data.panel.orders(rows[:count], config.lookback, config.horizon) for count in (SAMPLE, batch))
     loops = [strategy.schedule(few) for strategy in strategies]
@@ -219,7 +219,7 @@ def streamed(data: OrderPanel, config: LEMConfig, clock: Clock, keep: int | None
     """
     import duckdb
 
-    field = contestants(untrained(config), data, config)
+    field = contestants(untrained(config), [], data, config)
     strategies = [Timed(each, clock, "model" if "LEM" in each.name else "baselines") for each in field]
     rows = data.rows("test")[:keep]
     statement = (SQL / "reports/daily_improvements.sql").read_text()

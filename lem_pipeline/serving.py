@@ -62,13 +62,18 @@ class ServedLEM(PythonModel):
             RefusedError: The weights are not those that were registered, other code made them, or the model was made to
                 see the bar it trades in, which nobody can serve.
         """
-        weights = Path(context.artifacts["weights"])
         recipe = json.loads(Path(context.artifacts["config"]).read_text())
-        if recipe.pop(_HASH, None) not in (None, content_hash(weights)):
+        expected = recipe.pop(_HASH, None)
+        if recipe.get("information_set", "causal") != "causal":
+            raise RefusedError(
+                f"this model sees the bar it trades in (information_set {recipe['information_set']!r}) and cannot be "
+                "served; serve one that was trained with information_set 'causal'"
+            )
+        weights = Path(context.artifacts["weights"])
+        if expected not in (None, content_hash(weights)):
             raise RefusedError("the weights are not those that were registered; fetch the version again, or train anew")
         try:
-            config = LEMConfig.from_dict(recipe)
-            self.model = LEM(config)
+            self.model = LEM(LEMConfig.from_dict(recipe))
             self.model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except UnpicklingError as error:
             raise RefusedError("the weights file holds more than tensors, and nothing of it was run") from error
@@ -77,11 +82,6 @@ class ServedLEM(PythonModel):
                 "this version was registered by other code than is imported here; load it in a fresh process, which "
                 f"takes the code that was saved with it, or train it again ({str(error).splitlines()[0]})"
             ) from error
-        if config.information_set != "causal":
-            raise RefusedError(
-                f"this model sees the bar it trades in (information_set {config.information_set!r}) and cannot be "
-                "served; serve one that was trained with information_set 'causal'"
-            )
         self.model.eval()
 
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> np.ndarray:

@@ -35,7 +35,7 @@ def data() -> OrderPanel:
 def test_the_loop_and_the_batch_agree_on_every_strategy(data):
     orders = data.panel.orders(data.rows("test")[:5], TINY.lookback, TINY.horizon)
     orders.market.volume[1, 2] = 0.0
-    for strategy in contestants(untrained(TINY), data, TINY):
+    for strategy in contestants(untrained(TINY), [], data, TINY):
         schedule = strategy.schedule(orders)
         assert_same(account(schedule, orders), loop_over(schedule, orders.market))
 
