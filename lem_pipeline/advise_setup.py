@@ -2,23 +2,20 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
 from lem_pipeline.advise import Desk
 from lem_pipeline.advise_events import BarEvent, event_of
 from lem_pipeline.bar_feed import TABLES, BarFeed
-from lem_pipeline.errors import ConfigurationError, RefusedEventError, UnknownSymbolError
+from lem_pipeline.errors import ConfigurationError, RefusedEventError, UnknownSymbolError, UnknownVersionError
 from lem_pipeline.settings import Settings
 from lem_pipeline.sources.archive import ArchiveBars
 from lem_pipeline.sources.base import RAW_BARS, raw_bars
 from lem_pipeline.sql_assets import Parameters
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
-
-if TYPE_CHECKING:
-    from lem_models.lem import LEM
+from lem_pipeline.versions import load_version
 
 _LINES = (".jsonl", ".ndjson")
 
@@ -36,7 +33,7 @@ def open_desk(
     Args:
         chosen: The profile: where models and warehouse are.
         parameters: What SQL binds under the profile; horizon and lookback are those of the model.
-        model: ``name@alias`` or ``name/version``.
+        model: ``name@alias``, ``name/version``, or a bare name, which means its challenger.
         asset_class: crypto or dow.
         history: Closed bars up to now, as an archive or as JSON lines; None for those of the warehouse.
         state: Where the desk keeps what it was told, and finds what it was told before.
@@ -44,6 +41,8 @@ def open_desk(
     Raises:
         ConfigurationError: The model, the history or the state cannot be used.
     """
+    import torch
+
     if asset_class not in TABLES:
         raise ConfigurationError(f"asset class {asset_class!r} is none of {', '.join(TABLES)}")
     if chosen.crypto and chosen.crypto.source_bar_minutes != chosen.crypto.bar_minutes:
@@ -51,36 +50,16 @@ def open_desk(
             f"profile {chosen.profile} puts bars of {chosen.crypto.bar_minutes} minutes together from shorter ones, "
             "and advice is given on bars as they come; set crypto.source_bar_minutes to crypto.bar_minutes"
         )
-    lem = load_model(Tracking(home=str(chosen.home)), model)
+    torch.set_num_threads(1)
+    tracking = Tracking(home=str(chosen.home))
+    try:
+        lem = load_version(tracking, model).network
+    except UnknownVersionError as error:
+        raise ConfigurationError(f"model {model} of {tracking.uri} cannot be loaded: {error}") from error
     config = lem.config
     bound = {**parameters, "horizon": config.horizon, "lookback": config.lookback}
     bars = read_history(history, asset_class, chosen)
     return Desk(lem, BarFeed(asset_class, config.features, config.lookback, bound, bars), state)
-
-
-def load_model(tracking: Tracking, name: str) -> "LEM":
-    """The network of a registered model, on one thread.
-
-    Args:
-        tracking: Its registry.
-        name: ``name@alias`` or ``name/version``.
-
-    Raises:
-        ConfigurationError: There is no such model, or this code cannot load it.
-    """
-    import mlflow
-    import torch
-
-    torch.set_num_threads(1)
-    tracking.client()
-    try:
-        served = mlflow.pyfunc.load_model(f"models:/{name}").unwrap_python_model()
-    except (mlflow.MlflowException, TypeError, RuntimeError) as error:
-        raise ConfigurationError(
-            f"model {name} of {tracking.uri} cannot be loaded: {str(error).splitlines()[0]}; "
-            "name one as lem-crypto@challenger or lem-crypto/1"
-        ) from error
-    return cast("LEM", served.model)
 
 
 def read_history(path: Path | None, asset_class: str, chosen: Settings) -> pa.Table:

@@ -12,7 +12,7 @@ from lem_pipeline.edges import difference_intervals
 from lem_pipeline.errors import ComparisonError, WarehouseError
 from lem_pipeline.holdout import COMPARED, Look, note
 from lem_pipeline.panel import OrderPanel, read_panel
-from lem_pipeline.report.tables import key_durations
+from lem_pipeline.report.tables import shown_durations
 from lem_pipeline.settings import settings
 from lem_pipeline.sql_assets import SQL
 from lem_pipeline.storage import Warehouse
@@ -141,7 +141,7 @@ def _played(played: list[OnPanel], data: OrderPanel, asset_classes: Sequence[str
     from lem_pipeline.results import order_results
 
     config = played[0].version.config
-    durations = pa.array({1, *key_durations(config.horizon)}, pa.int32())
+    durations = pa.array(shown_durations(config.horizon), pa.int32())
     for asset_class in asset_classes:
         rows = data.rows(split, config.horizon, asset_class)
         trial = charged(asset_class, _ONE_PERCENT, participation_cap=None)

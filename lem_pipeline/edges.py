@@ -1,7 +1,6 @@
 """From improvements per day to means with intervals: of each strategy, and of the model over each other strategy."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -83,24 +82,6 @@ def edge_intervals(daily: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def average_edge(daily: pd.DataFrame, baseline: str, durations: Sequence[int]) -> dict[str, float]:
-    """What one model gains over a baseline in headline orders, averaged over durations: one question, one answer.
-
-    Args:
-        daily: Rows of `reports.daily_improvements`, of one model.
-        baseline: Strategy that played the same orders.
-        durations: Minimum durations, each of the same weight.
-
-    Returns:
-        mean_bps, low_bps, high_bps and minimum_detectable_bps; no interval where the days hold less than two blocks.
-    """
-    rows = headline_orders(daily)
-    rows = rows[rows["minimum_duration"].isin(durations) & rows["strategy"].isin([MODEL_STRATEGY, baseline])]
-    edge = _paired(rows).mean(axis=1).to_frame("edge")
-    found = _described(edge, str(rows["asset_class"].iloc[0]), "bps")
-    return {str(name): float(value) for name, value in found.iloc[0].items()}
-
-
 def walk_forward_edges(daily: pd.DataFrame) -> pd.DataFrame:
     """What the way a model is made gains over each baseline, by stretch of time before the hold-out.
 
@@ -121,7 +102,7 @@ def walk_forward_edges(daily: pd.DataFrame) -> pd.DataFrame:
         "is_better": "bool",
     }
     found = [pd.DataFrame(columns=list(none)).astype(none)]
-    for _, rows in daily.groupby("model"):
+    for _, rows in daily.groupby(["model", "asset_class"]):
         for fold in (0, *sorted(set(rows["fold"]))):
             stretch = rows if fold == 0 else rows[rows["fold"] == fold]
             seeds = stretch["seed"].dropna().unique()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from lem_pipeline.storage import Warehouse, create_if_missing
+from lem_pipeline.storage import Warehouse
 
 LOOKS = "results.holdout_looks"
 UNCAPPED, COMPARED = "results.order_results", "lem compare"  # where the results of a look go
@@ -64,10 +64,7 @@ def look_once(warehouse: Warehouse, look: Look, run: str, play: Callable[[], Ite
 def note(warehouse: Warehouse, look: Look, run: str) -> None:
     """Add a look to the ledger; nothing takes one away."""
     row = asdict(look) | {"run": run, "looked_at": datetime.now(UTC)}
-    with warehouse.transaction() as connection:
-        create_if_missing(connection, LOOKS, LOOKS_SCHEMA)
-        connection.register("look", pa.Table.from_pylist([row], LOOKS_SCHEMA))
-        connection.execute(f"insert into {LOOKS} by name from look")
+    warehouse.append(LOOKS, pa.Table.from_pylist([row], LOOKS_SCHEMA))
 
 
 def forget_other_models(warehouse: Warehouse, table: str, models: list[str]) -> None:

@@ -8,12 +8,20 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 
-from lem_pipeline.edges import CHAMPION_STRATEGY, STOPPING_STRATEGY, average_edge
+from lem_pipeline.edges import (
+    ALL_KINDS,
+    CHAMPION_STRATEGY,
+    MODEL_STRATEGY,
+    STOPPING_STRATEGY,
+    difference_intervals,
+    headline_orders,
+)
 from lem_pipeline.errors import LookAheadError, PromotionError
 from lem_pipeline.report.tables import key_durations, with_interval
 from lem_pipeline.settings import Settings
-from lem_pipeline.storage import Warehouse, create_if_missing
+from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
+from lem_pipeline.versions import load_version
 
 Action = Literal["promoted", "kept", "refused", "rolled back"]
 
@@ -82,7 +90,7 @@ def judge(daily: pd.DataFrame, model: str, challenger: str, champion: str | None
     over = CHAMPION_STRATEGY if champion else STOPPING_STRATEGY
     if over not in set(rows["strategy"]):
         return decide("refused", f"{over} did not play the same orders; evaluate again, or override")
-    edge = average_edge(rows, over, key_durations(int(rows["minimum_duration"].max())))
+    edge = _edge(rows, over)
     found = f"{with_interval(edge)} bps, paired"
     if champion is None:
         return decide("promoted", f"no version traded before; over {over} it gains {found}", **edge)
@@ -92,6 +100,15 @@ def judge(daily: pd.DataFrame, model: str, challenger: str, champion: str | None
         return decide("refused", f"it gains less than champion {champion} on the same orders ({found})", **edge)
     unseen = f"a difference of {edge['minimum_detectable_bps']:.2f} would have been seen"
     return decide("kept", f"champion {champion} stays, it cannot be told from it ({found}; {unseen})", **edge)
+
+
+def _edge(daily: pd.DataFrame, over: str) -> dict[str, float]:
+    """The average over headline orders; of several asset classes, the one that speaks least for the challenger."""
+    orders = headline_orders(daily)
+    orders = orders[orders["minimum_duration"].isin(key_durations(int(orders["minimum_duration"].max())))]
+    found = difference_intervals(orders, MODEL_STRATEGY, over)
+    average = found[found["benchmark"] == ALL_KINDS].sort_values("low_bps", na_position="first").iloc[0]
+    return {name: float(average[name]) for name in ("mean_bps", "low_bps", "high_bps", "minimum_detectable_bps")}
 
 
 @dataclass(frozen=True)
@@ -171,7 +188,7 @@ class Desk:
         from lem_pipeline.gates import pass_gates
         from lem_pipeline.panel import read_panel
 
-        lem = self.tracking.load(model, version).unwrap_python_model().model
+        lem = load_version(self.tracking, f"{model}/{version}").network
         data = read_panel(self.warehouse, self.chosen.models[model])
         if lem.config.features != data.features or lem.config.lookback > self.chosen.model.lookback:
             raise PromotionError(
@@ -196,10 +213,7 @@ def note(warehouse: Warehouse, decision: Decision, report: str, run: str) -> dat
         "report": report,
         "run": run,
     }
-    with warehouse.transaction() as connection:
-        create_if_missing(connection, LOG, LOG_SCHEMA)
-        connection.register("decision", pa.Table.from_pylist([row], LOG_SCHEMA))
-        connection.execute(f"insert into {LOG} by name from decision")
+    warehouse.append(LOG, pa.Table.from_pylist([row], LOG_SCHEMA))
     return decided_at
 
 

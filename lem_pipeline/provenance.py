@@ -29,7 +29,7 @@ def provenance(
     rows = [(f"{name} bars", source) for name, source in sources.items()]
     if chosen.dow:
         rows.append(("Dow universe", dow_universe(chosen, warehouse)))
-    for name in (*chosen.models, *chosen.rivals):
+    for name in chosen.registered:
         version = tracking.latest(name)
         rows.append((f"{name} version", version.version))
         rows.append((f"{name} data snapshot", version.tags["data.snapshot"]))
@@ -83,7 +83,7 @@ def origin(chosen: Settings, sources: Mapping[str, str], warehouse: Warehouse, t
         facts=provenance(chosen, sources, warehouse, tracking, run),
         bars=bars_table(warehouse),
         windows=windows_table(warehouse),
-        configurations={name: configuration(tracking, name) for name in (*chosen.models, *chosen.rivals)},
+        configurations={name: configuration(tracking, name) for name in chosen.registered},
         libraries=[("Python", platform.python_version()), *((name, version(name)) for name in LIBRARIES)],
     )
 

@@ -249,14 +249,14 @@ class Settings(BaseSettings):
 
     def source_bar(self, asset_class: str) -> timedelta:
         """How long a bar of the source lasts."""
-        market = self.markets.get(asset_class)
-        minutes = market.source_bar_minutes if isinstance(market, CryptoSettings) else None
-        return timedelta(minutes=minutes) if minutes else ASSET_CLASSES[asset_class].bar_size
+        return self._length(asset_class, "source_bar_minutes")
 
     def bar(self, asset_class: str) -> timedelta:
         """How long a bar of the market lasts, which orders trade in."""
-        market = self.markets.get(asset_class)
-        minutes = market.bar_minutes if isinstance(market, CryptoSettings) else None
+        return self._length(asset_class, "bar_minutes")
+
+    def _length(self, asset_class: str, setting: str) -> timedelta:
+        minutes = getattr(self.markets.get(asset_class), setting, None)
         return timedelta(minutes=minutes) if minutes else ASSET_CLASSES[asset_class].bar_size
 
     @property

@@ -150,6 +150,11 @@ class Warehouse(dg.ConfigurableResource):
             connection.execute(f"create or replace table {table} as from new_rows")
             return written(connection, table, len(rows))
 
+    def append(self, table: str, rows: pa.Table) -> None:
+        """Add rows to a table that only grows; it is created where missing."""
+        with self.transaction() as connection:
+            replace_rows(connection, table, rows, "false", {})
+
     def replace_streamed(
         self, table: str, parts: Iterable[pa.Table], where: str, parameters: Mapping[str, Any]
     ) -> Written:

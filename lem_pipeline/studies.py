@@ -16,7 +16,7 @@ from lem_pipeline.edges import (
     headline_orders,
     improvement_intervals,
 )
-from lem_pipeline.report.tables import key_durations
+from lem_pipeline.report.tables import shown_durations
 from lem_pipeline.settings import ArchiveSource, MarketSettings, Settings
 
 Reader = Callable[[str], pd.DataFrame]
@@ -120,7 +120,7 @@ def _rows(study: Study) -> pd.DataFrame:
     names = {"mean_slippage_bps": "bps", "std_slippage_bps": "std_bps"}
     sides.columns = pd.Index([f"{side}_{names[measure]}" for measure, side in sides.columns])
     rows = gains.merge(edges[[*keys, *EDGES]], how="left", on=keys).merge(sides.reset_index(), on=keys)
-    shown = {1, *key_durations(int(gains["minimum_duration"].max()))}
+    shown = shown_durations(int(gains["minimum_duration"].max()))
     rows = rows[rows["strategy"].isin(STRATEGIES) & rows["minimum_duration"].isin(shown)]
     proxies = study.read(
         "select asset_class, sum(proxy_share * bars) / sum(bars) as share from quality.price_proxy group by asset_class"
@@ -196,7 +196,7 @@ def _effect(true: Study, typical: Study, asset_class: str) -> pd.DataFrame:
         where asset_class = '{asset_class}' and benchmark = 'VWAP' and target = 'quantity' and strategy in ({quoted})
     """
     orders = true.read(select).merge(typical.read(select), on=keys, suffixes=("", "_against"))
-    orders = orders[orders["minimum_duration"].isin({1, *key_durations(int(orders["minimum_duration"].max()))})]
+    orders = orders[orders["minimum_duration"].isin(shown_durations(int(orders["minimum_duration"].max())))]
     gained = (orders["slippage_bps_against"] - orders["slippage_bps"]) / 2  # of a window, over its two sides
     daily = (
         orders.assign(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lem_pipeline.errors import UnknownVersionError
 from lem_pipeline.tracking import CHALLENGER, Tracking
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from torch import Tensor
 
-    from lem_models.baselines import Strategy
     from lem_models.config import LEMConfig
+    from lem_models.lem import LEM
     from lem_models.orders import OrderBatch
+    from lem_pipeline.serving import Registered
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,12 @@ class Version:
     config: "LEMConfig"
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
-    served: "Strategy"
+    served: "Registered"
+
+    @property
+    def network(self) -> "LEM":
+        """The model itself, for whoever decides bar by bar or trades orders of a size."""
+        return cast("LEM", self.served.served.unwrap_python_model().model)
 
     @property
     def name(self) -> str:

@@ -148,8 +148,8 @@ def workers_here() -> int:
 
 
 def _reported(table: pa.Table, horizon: int) -> pa.Table:
-    from lem_pipeline.report.tables import key_durations
+    from lem_pipeline.report.tables import shown_durations
 
-    durations = pa.array(sorted({1, *key_durations(horizon)}), pa.int32())
+    durations = pa.array(shown_durations(horizon), pa.int32())
     is_fixed_quantity = pc.equal(table["target"], "quantity")
     return table.filter(pc.and_(is_fixed_quantity, pc.is_in(table["minimum_duration"], durations)))

@@ -35,7 +35,7 @@ RESULT_COLUMNS = {
     "volatility_bps": "Standard deviation of one bar's log return, known at the start",
 }
 
-MODEL_KEYS = [model_key(name) for name in (*settings().models, *settings().rivals)]
+MODEL_KEYS = [model_key(name) for name in settings().registered]
 
 
 @dg.asset(key=["results", "order_results"], group_name="results", deps=MODEL_KEYS, kinds={"mlflow", "duckdb"})

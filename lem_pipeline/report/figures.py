@@ -75,19 +75,26 @@ def improvement_figure(improvements: pd.DataFrame) -> go.Figure:
         rows = orders[orders["strategy"] == name].sort_values("minimum_duration")
         # A nudge to the side keeps intervals apart where strategies earn the same, and no further than need be.
         nudge = 0.3 * (position / (len(names) - 1) - 0.5) if len(names) > 1 else 0.0
-        figure.add_scatter(
-            name=name,
-            x=rows["minimum_duration"] + nudge,
-            y=rows["mean_bps"],
-            error_y=_interval(rows) | {"thickness": 1.5, "width": 3},
-            customdata=rows[["minimum_duration", "minimum_detectable_bps"]],
-            hovertemplate=_HOVER,
-            mode="lines+markers",
-            line={"color": colour, "width": 2},
-            zorder=int(name == MODEL_STRATEGY),
-        )
+        _add_by_duration(figure, name, rows, nudge, {"color": colour, "width": 2}, cap=3, on_top=name == MODEL_STRATEGY)
     figure.update_xaxes(dtick=1 if orders["minimum_duration"].max() <= 16 else None)
     return figure
+
+
+def _add_by_duration(
+    figure: go.Figure, name: str, rows: pd.DataFrame, nudge: float, line: dict[str, Any], cap: int, on_top: bool
+) -> None:
+    """A line over minimum durations with intervals, a little to the side so that those of its neighbours stay apart."""
+    figure.add_scatter(
+        name=name,
+        x=rows["minimum_duration"] + nudge,
+        y=rows["mean_bps"],
+        error_y=_interval(rows) | {"thickness": 1.5, "width": cap},
+        customdata=rows[["minimum_duration", "minimum_detectable_bps"]],
+        hovertemplate=_HOVER,
+        mode="lines+markers",
+        line=line,
+        zorder=int(on_top),
+    )
 
 
 def edge_figure(edges: pd.DataFrame) -> go.Figure:
@@ -99,17 +106,9 @@ def edge_figure(edges: pd.DataFrame) -> go.Figure:
     for position, (name, colour) in enumerate(strategy_colours(names).items()):
         rows = orders[orders["baseline"] == name].sort_values("minimum_duration")
         nudge = 0.12 * (position - (len(names) - 1) / 2)
-        figure.add_scatter(
-            name=name,
-            x=rows["minimum_duration"] + nudge,
-            y=rows["mean_bps"],
-            error_y=_interval(rows) | {"thickness": 1.5, "width": 2},
-            customdata=rows[["minimum_duration", "minimum_detectable_bps"]],
-            hovertemplate=_HOVER,
-            mode="lines+markers",
-            line={"color": colour, "width": 2 if name == STOPPING_STRATEGY else 1},
-            zorder=int(name == STOPPING_STRATEGY),
-        )
+        is_main = name == STOPPING_STRATEGY
+        line = {"color": colour, "width": 2 if is_main else 1}
+        _add_by_duration(figure, name, rows, nudge, line, cap=2, on_top=is_main)
     figure.add_hline(0, line={"width": 1, "color": AXIS})
     figure.update_xaxes(dtick=1 if orders["minimum_duration"].max() <= 16 else None)
     return figure

@@ -85,6 +85,15 @@ def key_durations(horizon: int) -> list[int]:
     return sorted({math.ceil(horizon / 2), math.ceil(horizon * 3 / 4), max(horizon - 1, 1), horizon})
 
 
+def shown_durations(horizon: int) -> list[int]:
+    """The key durations, and no minimum at all.
+
+    >>> shown_durations(12)
+    [1, 6, 9, 11, 12]
+    """
+    return sorted({1, *key_durations(horizon)})
+
+
 def strategies(frame: pd.DataFrame, column: str = "strategy") -> list[str]:
     """Strategies in reading order: the model, the two it is paired with, then the others by name."""
     first = [MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY]

@@ -38,6 +38,7 @@ def daily(edge: float, noise: float = 1.0, days: int = 60, other: str = "champio
                 "minimum_duration": duration,
                 "trading_day": pd.date_range("2024-01-01", periods=days),
                 "order_windows": 5,
+                "improvement_sigma": 0.0,
                 "improvement_bps": 5 * (common + (strategy == "LEM") * (edge + random.normal(0, noise, days))),
             }
         )
@@ -64,6 +65,13 @@ def test_a_difference_that_nobody_can_measure_keeps_the_champion_and_says_what_w
     assert (made.action, made.champion_after) == ("kept", "1")
     assert "cannot be told from it" in made.reason
     assert f"a difference of {made.evidence['minimum_detectable_bps']:.2f} would have been seen" in made.reason
+
+
+def test_of_two_asset_classes_the_one_that_speaks_least_for_the_challenger_decides():
+    better, worse = daily(edge=2.0), daily(edge=-2.0, days=120).assign(asset_class="dow")
+    alike = daily(edge=0.0, noise=20.0, days=120).assign(asset_class="dow")
+    assert judge(pd.concat([better, alike]), NAME, "2", "1").action == "kept"
+    assert judge(pd.concat([better, worse]), NAME, "2", "1").action == "refused"
 
 
 def test_too_few_days_promote_nobody():

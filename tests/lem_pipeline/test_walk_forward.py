@@ -167,6 +167,13 @@ def test_an_edge_is_the_mean_over_seeds_and_the_folds_together_hold_all_of_it(ou
     assert (shown["seeds"] == 2).all()
 
 
+def test_a_model_of_two_asset_classes_has_an_edge_in_each(days):
+    both = pd.concat([days, days.assign(asset_class="dow")])
+    edges = walk_forward_edges(both).set_index("asset_class")
+    assert set(edges.index) == {"crypto", "dow"}
+    np.testing.assert_array_equal(edges.loc["crypto", "mean_bps"], edges.loc["dow", "mean_bps"])
+
+
 def test_the_table_has_a_row_per_stretch_all_of_them_the_seeds_and_what_would_have_been_seen(days):
     table = walk_forward_table(walk_forward_edges(days), "VWAP")
     assert len(table) == 2 + 3
