@@ -41,7 +41,13 @@ def promotion_asset(name: str) -> dg.AssetsDefinition:
     def promotion(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
         with explained():
             decision = Desk(settings(), warehouse, tracking, context.run.run_id).decide(name)
-            log = warehouse.read(f"from {LOG} where model = $model order by decided_at desc limit 10", {"model": name})
+            log = warehouse.read(
+                f"""
+                select decided_at, action, challenger, champion_after, decided_by, reason
+                from {LOG} where model = $model order by decided_at desc limit 10
+                """,
+                {"model": name},
+            )
         context.log.info(decision.sentence)
         records = [dg.TableRecord({k: str(v) for k, v in row.items()}) for row in log.to_pylist()]
         return dg.MaterializeResult(
