@@ -46,6 +46,11 @@ class Tracking(dg.ConfigurableResource):
         """Address of the store, for ``mlflow ui --backend-store-uri``."""
         return f"sqlite:///{Path(self.home).resolve() / 'mlflow.db'}"
 
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever written into this store."""
+        return Path(self.home, "mlflow.db").is_file()
+
     def client(self) -> "mlflow.MlflowClient":
         """A client of this store; also points MLflow's global functions at it."""
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

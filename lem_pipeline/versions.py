@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lem_pipeline.errors import UnknownVersionError
@@ -64,7 +63,7 @@ def load_version(tracking: Tracking, reference: str) -> Version:
 
     from lem_pipeline.serving import Registered
 
-    if not Path(tracking.home, "mlflow.db").is_file():
+    if not tracking.exists:
         raise UnknownVersionError(f"there is no registry in {tracking.home}; run the main job of the profile first")
     client = tracking.client()
     version = _find(client, reference)

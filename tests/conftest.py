@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as commands set it; read by torch when it is imported
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -1,15 +1,15 @@
 """What the comparison of two versions says: what differs between them, and which one is better, if either."""
 
 import math
+from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from lem_pipeline.compare import Comparison
 from lem_pipeline.edges import ALL_KINDS
-from lem_pipeline.report.rendering import SIMULATED_BANNER, SIMULATED_NOTE, render
+from lem_pipeline.report.rendering import render, screen_banner, screen_table
 from lem_pipeline.report.tables import Row, records, signed, with_interval
 from lem_pipeline.versions import Version
 
@@ -84,29 +84,33 @@ def difference_table(found: Comparison) -> pd.DataFrame:
 
 def on_screen(found: Comparison) -> RenderableType:
     """The comparison for a terminal."""
-    banner = [Text(f"{SIMULATED_BANNER}  {SIMULATED_NOTE}", "bold yellow")] if found.simulated else []
     differs = what_differs(found.one, found.other)
     return Group(
-        *banner,
+        *screen_banner(found.simulated),
         *(Text(note, "dim") for note in found.notes),
-        _table("What differs", differs)
+        screen_table("What differs", differs)
         if len(differs)
         else Text("Nothing differs: same settings, data, code and seed."),
-        _table("What each gate found", gate_evidence(found.one, found.other)),
-        _table(
+        screen_table("What each gate found", gate_evidence(found.one, found.other)),
+        screen_table(
             f"{found.one.name} less {found.other.name}, positive is better, 95 % intervals", difference_table(found)
         ),
         Text(verdict(found), "bold"),
     )
 
 
-def _table(title: str, frame: pd.DataFrame) -> Table:
-    table = Table(title=title, title_justify="left")
-    for column in frame.columns:
-        table.add_column(str(column), overflow="fold")
-    for row in frame.itertuples(index=False, name=None):
-        table.add_row(*map(str, row))
-    return table
+def answer(found: Comparison) -> dict[str, Any]:
+    """The comparison for a script."""
+    return {
+        "one": found.one.name,
+        "other": found.other.name,
+        "split": found.split,
+        "simulated": found.simulated,
+        "verdict": verdict(found).splitlines(),
+        "notes": found.notes,
+        "differences": found.differences,
+        "what_differs": what_differs(found.one, found.other).astype(str),
+    }
 
 
 def comparison_page(found: Comparison) -> str:

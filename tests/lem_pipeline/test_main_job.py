@@ -103,6 +103,52 @@ def test_the_report_is_one_page_that_says_simulated(first_run: subprocess.Comple
     assert "<title>" in page
 
 
+def test_a_script_reads_the_headline_of_the_report(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    profile = ("--profile", str(home / "small.toml"))
+    done = lem("report", "--json", *profile)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["simulated"] is True
+    assert [sentence.split(":")[0] for sentence in answer["verdict"]] == ["lem-crypto", "lem-crypto-gru", "lem-dow"]
+    assert all(sentence in first_run.stdout for sentence in answer["verdict"])
+    edges = table(
+        home,
+        """
+        select model, minimum_duration, mean_bps from reports.edges
+        where baseline = 'no-forecast stopping' and benchmark = 'VWAP' and target = 'quantity'
+        """,
+    )
+    told = [tuple(row.values())[:3] for row in answer["over_no_forecast_stopping"]]
+    assert sorted(told) == sorted(edges) and len(edges) == 3 * 12
+    shown = lem("report", *profile, COLUMNS="300").stdout
+    assert shown.startswith("SIMULATED DATA") and answer["verdict"][0] in shown and answer["page"] in shown
+
+
+def test_status_says_what_the_home_holds(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    profile = ("--profile", str(home / "small.toml"))
+    answer = json.loads(lem("status", "--json", *profile).stdout)
+    bars = table(home, "select asset_class, count(*) from bars.market_bars group by all order by all")
+    assert [(row["asset_class"], row["bars"]) for row in answer["bars"]] == bars
+    assert answer["bars"][0]["last_bar"] == "2024-04-14T23:00:00Z"
+    challengers = {row["model"]: row["challenger"] for row in answer["models"]}
+    assert challengers == {"lem-crypto": 1, "lem-dow": 1, "lem-crypto-gru": 1}
+    assert {row["action"] for row in answer["decisions"]} == {"promoted"}
+    assert answer["runs"][-1]["job"] == "main" and answer["runs"][-1]["status"] == "success"
+    shown = lem("status", *profile, COLUMNS="200").stdout
+    assert shown.startswith("SIMULATED DATA") and "2024-04-14 23:00" in shown and "comparison.html" in shown
+
+
+def test_status_and_report_of_a_home_where_nothing_ran(tmp_path: Path) -> None:
+    (tmp_path / "new.toml").write_text(PROFILE.format(home=tmp_path / "home"))
+    profile = ("--profile", str(tmp_path / "new.toml"))
+    answer = json.loads(lem("status", "--json", *profile).stdout)
+    assert (answer["bars"], answer["models"], answer["runs"], answer["report"]) == ([], [], [], None)
+    assert "none; lem run --profile" in lem("status", *profile).stdout
+    assert not (tmp_path / "home" / "warehouse.duckdb").exists() and not (tmp_path / "home" / "mlflow.db").exists()
+    refused = lem("report", *profile)
+    assert refused.returncode == 1 and "there is no report at" in refused.stderr
+
+
 def test_every_strategy_meets_the_same_orders(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
     counts = table(
         home,
