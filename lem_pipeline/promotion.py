@@ -16,7 +16,7 @@ from lem_pipeline.edges import (
     difference_intervals,
     headline_orders,
 )
-from lem_pipeline.errors import LookAheadError, PromotionError
+from lem_pipeline.errors import LookAheadError, PromotionError, UntrustedVersionError
 from lem_pipeline.report.tables import key_durations, with_interval
 from lem_pipeline.settings import Settings
 from lem_pipeline.storage import Warehouse
@@ -180,7 +180,7 @@ class Desk:
         version = str(decision.champion_after)
         try:
             gates = self._gates(decision.model, version)
-        except LookAheadError as failed:
+        except (LookAheadError, UntrustedVersionError) as failed:
             return replace(decision, action="refused", champion_after=decision.champion_before, reason=str(failed))
         return replace(decision, evidence={**decision.evidence, **gates})
 

@@ -167,12 +167,11 @@ class Tracking(dg.ConfigurableResource):
         client.set_registered_model_alias(name, CHALLENGER, number)
         return client.get_model_version(name, number)
 
-    def load(self, name: str, version: str | None = None) -> Any:
-        """A registered model, the latest version unless one is named, as any other program would load it."""
-        import mlflow
+    def load(self, name: str, version: str | None = None) -> "LEM":
+        """The network of a registered version, the latest unless one is named; see :func:`read_version`."""
+        from lem_pipeline.model_files import read_version
 
-        self.client()
-        return mlflow.pyfunc.load_model(f"models:/{name}/{version}" if version else f"models:/{name}@{CHALLENGER}")
+        return read_version(self.client().get_model_version(name, version) if version else self.latest(name))
 
 
 def _log_example(example: "OrderBatch", model: "LEM", folder: Path) -> None:

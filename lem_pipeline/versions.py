@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lem_pipeline.errors import UnknownVersionError
 from lem_pipeline.tracking import CHALLENGER, Tracking
@@ -29,7 +29,7 @@ class Version:
         config: What the model was made for.
         parameters: Of the run that trained it.
         tags: Of the version: data, code, gates.
-        served: What the registry gives back, as a strategy.
+        served: What decides, as a strategy.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Version:
     @property
     def network(self) -> "LEM":
         """The model itself, for whoever decides bar by bar or trades orders of a size."""
-        return cast("LEM", self.served.served.unwrap_python_model().model)
+        return self.served.model
 
     @property
     def name(self) -> str:
@@ -51,32 +51,25 @@ class Version:
 
 
 def load_version(tracking: Tracking, reference: str) -> Version:
-    """Load a version as any other program would.
+    """Load a version, whose own code is not run.
 
     Args:
         tracking: The store.
         reference: ``lem-crypto@challenger``, ``lem-crypto/3``, or a bare name, which means its challenger.
 
     Raises:
-        UnknownVersionError: The registry does not know it, or cannot load it.
+        UnknownVersionError: The registry does not know it, or it cannot be read.
     """
-    import mlflow
-
+    from lem_pipeline.model_files import read_version
     from lem_pipeline.serving import Registered
 
     if not Path(tracking.home, "mlflow.db").is_file():
         raise UnknownVersionError(f"there is no registry in {tracking.home}; run the main job of the profile first")
     client = tracking.client()
     version = _find(client, reference)
-    name = f"{version.name}/{version.version}"
-    try:
-        served = mlflow.pyfunc.load_model(f"models:/{name}")
-        config = served.unwrap_python_model().model.config
-    except Exception as error:  # whatever its files or its code stumble over
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UnknownVersionError(f"{name} does not load: {reason}") from error
+    name, lem = f"{version.name}/{version.version}", read_version(version)
     parameters = client.get_run(version.run_id).data.params if version.run_id else {}
-    return Version(version.name, str(version.version), config, parameters, version.tags, Registered(served, name))
+    return Version(version.name, str(version.version), lem.config, parameters, version.tags, Registered(lem, name))
 
 
 def _find(client: "MlflowClient", reference: str) -> "ModelVersion":
