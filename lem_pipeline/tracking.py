@@ -156,7 +156,7 @@ class Tracking(dg.ConfigurableResource):
                 code_paths=[str(Path(lem_models.__file__).parent)],
                 signature=serving.signature(model.config),
                 input_example=serving.as_input(example),
-                pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "numpy", "torch")],
+                pip_requirements=[requirement(package) for package in ("mlflow", "numpy", "torch")],
                 registered_model_name=name,
             )
             _log_example(example, model, Path(folder))
@@ -172,6 +172,11 @@ class Tracking(dg.ConfigurableResource):
         from lem_pipeline.model_files import read_version
 
         return read_version(self.client().get_model_version(name, version) if version else self.latest(name))
+
+
+def requirement(package: str) -> str:
+    """The installed version, as every index has it: a build such as ``2.13.0+cpu`` is found on few."""
+    return f"{package}=={version(package).partition('+')[0]}"
 
 
 def _log_example(example: "OrderBatch", model: "LEM", folder: Path) -> None:
