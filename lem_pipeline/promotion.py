@@ -226,7 +226,7 @@ def champion_before(warehouse: Warehouse, model: str, champion: str) -> str | No
         select champion_before from {LOG}
         where model = $model and champion_after = $champion and champion_before is distinct from champion_after
         order by decided_at desc limit 1
-        """,
+        """,  # noqa: S608 - our own names, values bound
         {"model": model, "champion": champion},
     ).to_pylist()
     return found[0]["champion_before"] if found else None

@@ -88,7 +88,7 @@ class ArchiveBars(BarSource):
             if found := next((sql for theirs, sql in choices.items() if theirs in columns), None):
                 selected.append(f"({found})::double as {ours}")
         return memory.sql(
-            f"select {', '.join(selected)} from {self._scan()} "
+            f"select {', '.join(selected)} from {self._scan()} "  # noqa: S608 - our own names, values bound
             f"where symbol::varchar in ($symbol, replace($symbol, '/', '')) "
             f"and {time} >= $start and {time} < $end order by {time}",
             params={"files": self._files(), "symbol": instrument, "start": start, "end": end},
@@ -112,7 +112,7 @@ class ArchiveBars(BarSource):
         return "read_parquet($files, union_by_name = true)" if parquet else "read_csv($files, union_by_name = true)"
 
     def _columns(self, memory: "duckdb.DuckDBPyConnection") -> set[str]:
-        description = memory.execute(f"select * from {self._scan()} limit 0", {"files": self._files()}).description
+        description = memory.execute(f"select * from {self._scan()} limit 0", {"files": self._files()}).description  # noqa: S608 - our own names, values bound
         columns = {column[0] for column in description or []}
         missing = [name for name in REQUIRED if name not in columns]
         if not columns.intersection(TIME_COLUMNS):
@@ -124,7 +124,7 @@ class ArchiveBars(BarSource):
         return columns
 
     def _symbols(self, memory: "duckdb.DuckDBPyConnection") -> list[str]:
-        query = f"select distinct symbol::varchar from {self._scan()} order by all"
+        query = f"select distinct symbol::varchar from {self._scan()} order by all"  # noqa: S608 - our own names, values bound
         return [row[0] for row in memory.execute(query, {"files": self._files()}).fetchall()]
 
     def _require_symbols(self, memory: "duckdb.DuckDBPyConnection", instruments: Sequence[str]) -> None:

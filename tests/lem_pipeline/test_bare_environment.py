@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from importlib.metadata import distribution
 from pathlib import Path
 
-import mlflow
 import pytest
 from builders import random_orders, tiny_lem
 from packaging.requirements import Requirement
