@@ -12,7 +12,16 @@ from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 from pydantic_settings import (
     BaseSettings,
@@ -25,6 +34,7 @@ from pydantic_settings import (
 from lem_models.config import LEMConfig, Recurrence, TrainingConfig
 from lem_models.orders import InformationSet
 from lem_pipeline.errors import ConfigurationError
+from lem_pipeline.sources.mirror import Mirror
 from lem_pipeline.universe import ASSET_CLASSES, DAY, FIRST_MONTH
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -37,13 +47,21 @@ TIMEFRAMES = {
     DAY_MINUTES: "1d",
 }  # fmt: skip
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class Strict(BaseModel):
     """Settings that refuse names they do not know."""
 
     model_config = STRICT
+
+
+def _of_a_mirror(address: SecretStr) -> SecretStr:
+    Mirror.at(address.get_secret_value())
+    return address
+
+
+MirrorAddress = Annotated[SecretStr, AfterValidator(_of_a_mirror)]  # it may hold a log-in
 
 
 class SimulatedSource(Strict):
@@ -67,14 +85,14 @@ class CcxtSource(Strict):
 
     source: Literal["ccxt"]
     venues: list[str] = Field(default=["binance"], min_length=1)  # in order of preference
-    api_url: str | None = None  # a mirror of the exchanges' public API
+    api_url: MirrorAddress | None = None  # a mirror of the exchanges' public API
 
 
 class YFinanceSource(Strict):
     """Daily bars of Yahoo Finance."""
 
     source: Literal["yfinance"]
-    api_url: str | None = None  # a mirror of Yahoo's chart API
+    api_url: MirrorAddress | None = None  # a mirror of Yahoo's chart API
 
 
 Source = Annotated[SimulatedSource | ArchiveSource | CcxtSource | YFinanceSource, Field(discriminator="source")]
@@ -188,7 +206,11 @@ class Settings(BaseSettings):
     """Everything a run depends on besides code and data."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LEM_", env_nested_delimiter="__", extra="forbid", toml_file=PROFILES / "demo.toml"
+        env_prefix="LEM_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        hide_input_in_errors=True,
+        toml_file=PROFILES / "demo.toml",
     )
 
     profile: str = "demo"  # what LEM_PROFILE says
