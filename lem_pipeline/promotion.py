@@ -17,6 +17,7 @@ from lem_pipeline.edges import (
     headline_orders,
 )
 from lem_pipeline.errors import LookAheadError, PromotionError, UntrustedVersionError
+from lem_pipeline.names import shown
 from lem_pipeline.report.tables import key_durations, with_interval
 from lem_pipeline.settings import Settings
 from lem_pipeline.storage import Warehouse
@@ -128,8 +129,14 @@ class Desk:
     run: str
 
     def decide(self, model: str) -> Decision:
-        """Judge the latest version by its test orders, and act on it."""
+        """Judge the latest version by its test orders, and act on it.
+
+        Raises:
+            PromotionError: No version has played them.
+        """
         champion = self.champion(model)
+        if not self.warehouse.has_table("reports.daily_improvements"):
+            raise PromotionError(f"no version of {model} has played its test orders yet; run the main job first")
         daily = self.warehouse.read("from reports.daily_improvements where model = $model", {"model": model})
         challenger = str(self.tracking.latest(model).version)
         return self._carry_out(judge(daily.to_pandas(), model, challenger, champion))
@@ -156,10 +163,12 @@ class Desk:
         """The version that trades.
 
         Raises:
-            PromotionError: There is no such model.
+            PromotionError: There is no such model, or no version of it.
         """
         if model not in self.chosen.models:
-            raise PromotionError(f"there is no model {model}; the models are {', '.join(self.chosen.models)}")
+            raise PromotionError(f"there is no model {shown(model)}; the models are {', '.join(self.chosen.models)}")
+        if not self.tracking.has_versions(model):
+            raise PromotionError(f"{model} has no version yet; run the main job first")
         version = self.tracking.champion(model)
         return str(version.version) if version else None
 

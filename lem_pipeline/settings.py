@@ -34,6 +34,7 @@ from pydantic_settings import (
 from lem_models.config import LEMConfig, Recurrence, TrainingConfig
 from lem_models.orders import InformationSet
 from lem_pipeline.errors import ConfigurationError
+from lem_pipeline.names import instrument, model_name, quoted, shown
 from lem_pipeline.sources.mirror import Mirror
 from lem_pipeline.universe import ASSET_CLASSES, DAY, FIRST_MONTH
 
@@ -61,6 +62,7 @@ def _of_a_mirror(address: SecretStr) -> SecretStr:
     return address
 
 
+Instrument = Annotated[str, AfterValidator(instrument)]
 MirrorAddress = Annotated[SecretStr, AfterValidator(_of_a_mirror)]  # it may hold a log-in
 
 
@@ -102,7 +104,7 @@ class MarketSettings(Strict):
     """One asset class: where its bars come from, which instruments, since when."""
 
     bars: Source
-    instruments: list[str] = Field(min_length=1)
+    instruments: list[Instrument] = Field(min_length=1)
     start: date
     end: date | None = None  # exclusive; None means up to the last closed bar
     unseen: list[str] = []  # instruments that are tested on and that no model is trained on
@@ -229,6 +231,12 @@ class Settings(BaseSettings):
     studies: list[str] = []  # other profiles, whose finished results the report shows beside its own
 
     @model_validator(mode="after")
+    def _names_are_those_of_models(self) -> Self:
+        for name in (*self.models, *self.rivals):  # here, as a complaint about a key would begin with the key
+            model_name(name)
+        return self
+
+    @model_validator(mode="after")
     def _rivals_have_a_model(self) -> Self:
         for name, rival in self.rivals.items():
             if rival.rival_of not in self.models:
@@ -346,11 +354,13 @@ def profile_path(name: str | None = None) -> Path:
     """
     name = os.environ.get("LEM_PROFILE", "demo") if name is None else name
     path = PROFILES / f"{name}.toml"
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path's, also false for what no file can be called
         path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         packaged = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-        raise ConfigurationError(f"LEM_PROFILE is {name!r}; it must be one of {packaged}, or the path of a TOML file")
+        raise ConfigurationError(
+            f"LEM_PROFILE is {quoted(name)}; it must be one of {packaged}, or the path of a TOML file"
+        )
     return path
 
 
@@ -372,5 +382,5 @@ def settings() -> Settings:
 
 
 def _explain(problems: list[Any], path: Path) -> str:
-    parts = [": ".join(filter(None, [".".join(map(str, p["loc"])), p["msg"]])) for p in problems]
+    parts = [": ".join(filter(None, [".".join(shown(str(part)) for part in p["loc"]), p["msg"]])) for p in problems]
     return f"profile {path} has wrong settings: {'; '.join(parts)}"

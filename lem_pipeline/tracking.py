@@ -19,6 +19,7 @@ import dagster as dg
 
 import lem_models
 from lem_pipeline.errors import LookAheadError, PromotionError
+from lem_pipeline.names import shown
 
 if TYPE_CHECKING:
     import mlflow
@@ -94,6 +95,10 @@ class Tracking(dg.ConfigurableResource):
         """The version that was registered last."""
         return self.client().get_model_version_by_alias(name, CHALLENGER)
 
+    def has_versions(self, name: str) -> bool:
+        """Whether a version of the model was ever registered."""
+        return bool(self.client().search_model_versions(f"name = '{name}'", max_results=1))
+
     def champion(self, name: str) -> "ModelVersion | None":
         """The version that trades, if any does."""
         client = self.client()
@@ -123,7 +128,7 @@ class Tracking(dg.ConfigurableResource):
         versions = {str(v.version): v for v in self.client().search_model_versions(f"name = '{name}'")}
         if number not in versions:
             known = ", ".join(sorted(versions, key=int)) or "none"
-            raise PromotionError(f"{name} has no version {number}; it has {known}")
+            raise PromotionError(f"{name} has no version {shown(number)}; it has {known}")
         return versions[number]
 
     def registered(self, name: str, fingerprint: str) -> "ModelVersion | None":

@@ -1,11 +1,13 @@
 """Registered versions by name: found in the registry, loaded, and told what is wrong where that fails."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lem_pipeline.errors import UnknownVersionError
+from lem_pipeline.names import is_model_name, quoted
 from lem_pipeline.tracking import CHALLENGER, Tracking
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from lem_models.lem import LEM
     from lem_models.orders import OrderBatch
     from lem_pipeline.serving import Registered
+
+_NUMBER, _ALIAS = re.compile("[0-9]{1,9}"), re.compile(r"[A-Za-z][\w-]{0,59}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,11 @@ def _find(client: "MlflowClient", reference: str) -> "ModelVersion":
 
     model, at, alias = reference.partition("@")
     model, slash, number = model.partition("/")
-    known = {found.name: found for found in client.search_registered_models()}
+    known = {found.name: found for found in client.search_registered_models() if is_model_name(found.name)}
     if model not in known:
-        raise UnknownVersionError(f"there is no model {model!r}; the registry has {', '.join(known) or 'none'}")
-    if (at and slash) or (slash and not number.isdigit()):
-        raise UnknownVersionError(f"{reference!r} names no version; write {model}/3, or {model}@{CHALLENGER}")
+        raise UnknownVersionError(f"there is no model {quoted(model)}; the registry has {', '.join(known) or 'none'}")
+    if (at and slash) or (slash and not _NUMBER.fullmatch(number)) or (at and not _ALIAS.fullmatch(alias)):
+        raise UnknownVersionError(f"{quoted(reference)} names no version; write {model}/3, or {model}@{CHALLENGER}")
     try:
         if slash:
             return client.get_model_version(model, number)

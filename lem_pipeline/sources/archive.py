@@ -1,5 +1,6 @@
 """A user's own bars, as one parquet or CSV file or a folder of them."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lem_pipeline.errors import ArchiveError, UnknownSymbolError
+from lem_pipeline.names import shown
 from lem_pipeline.sources.base import BarSource, raw_bars
 
 if TYPE_CHECKING:
@@ -96,8 +98,10 @@ class ArchiveBars(BarSource):
 
     def _files(self) -> list[str]:
         path = Path(self.path)
-        if not path.exists():
-            raise ArchiveError(f"there is no bar archive at {path}; set the source's path to a parquet or CSV file")
+        if not os.path.exists(path):  # unlike Path's, also false for what no file can be called
+            raise ArchiveError(
+                f"there is no bar archive at {shown(self.path)}; set the source's path to a parquet or CSV file"
+            )
         if path.is_file():
             return [str(path)]
         found = sorted(path.glob("*.parquet")) or sorted(path.glob("*.csv"))

@@ -11,6 +11,7 @@ import ccxt
 import pandas as pd
 
 from lem_pipeline.errors import ConfigurationError, UnknownSymbolError
+from lem_pipeline.names import quoted
 from lem_pipeline.sources.klines import PageRequest, shape_of
 from lem_pipeline.sources.mirror import Mirror
 from lem_pipeline.sources.paging import Paging
@@ -138,7 +139,7 @@ def _bar_lengths(client: Any) -> dict[str, timedelta]:
 
 def _with_near_matches(name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known)
-    return f"{name!r} (did you mean {' or '.join(near)}?)" if near else repr(name)
+    return f"{name!r} (did you mean {' or '.join(near)}?)" if near else quoted(name)
 
 
 def _ms(moment: datetime) -> int:
