@@ -18,9 +18,7 @@ def main() -> int:
         fixed = ", ".join(each["fix_versions"]) or "no version"
         print(f"{package['name']} {package['version']} has {each['id']}, which {fixed} mends")
     if not packages:
-        print(
-            "NOT AUDITED: pip-audit gave no answer (run it to see why), so no advisories could be read for any package"
-        )
+        print("NOT AUDITED: pip-audit gave no answer, run it to see why; no advisories could be read")
     elif unknown:
         print(f"NOT AUDITED: no advisories could be read for {unknown} of {unknown + len(audited)} packages")
     if audited:

@@ -35,9 +35,7 @@ EDITABLE = {"name": "lem-pipeline", "skip_reason": "distribution marked as edita
         (
             None,
             0,
-            [
-                "NOT AUDITED: pip-audit gave no answer (run it to see why), so no advisories could be read for any package"
-            ],
+            ["NOT AUDITED: pip-audit gave no answer, run it to see why; no advisories could be read"],
         ),
     ],
     ids=["sound", "weak", "no advisories", "some advisories", "no network"],
