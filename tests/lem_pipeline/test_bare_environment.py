@@ -61,7 +61,7 @@ def run(home: Path, python: list[str], *places: Path) -> subprocess.CompletedPro
         env={"PATH": os.environ["PATH"], "MLFLOW_DISABLE_TELEMETRY": "true"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hypothesis import given
+from hypothesis import settings as patiently
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 from warehouses import build, hourly, read
@@ -164,6 +165,7 @@ def test_a_command_says_in_one_line_what_it_cannot_find(registry, tmp_path, comm
 ORDER = {"side": "buy", "benchmark": "VWAP", "target": "quantity", "size": 1.0, "minimum_duration": 1}
 
 
+@patiently(deadline=None)
 @given(name=st.one_of(st.sampled_from(NASTY), st.text(max_size=80)))
 def test_what_an_order_is_called_fits_one_field_of_fix_and_one_cell(name):
     line = json.dumps({"type": "order", "order_id": name, "symbol": "BTC/USDT", **ORDER})
@@ -175,6 +177,7 @@ def test_what_an_order_is_called_fits_one_field_of_fix_and_one_cell(name):
         assert order.order_id.isascii() and order.order_id.isprintable() and order.order_id[0] not in "=+-@ "
 
 
+@patiently(deadline=None)
 @given(name=st.one_of(st.sampled_from(NASTY), st.text(max_size=80)))
 def test_a_symbol_names_no_path_ends_no_text_and_begins_no_formula(name):
     try:

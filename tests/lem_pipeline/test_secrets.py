@@ -63,7 +63,7 @@ def test_the_password_of_a_mirror_is_in_no_table_no_log_and_no_sentence(home, ve
         months=("2024-01-01", "2024-01-01"),
         home=home / "dagster",
     )
-    ran.join(100)
+    ran.join(200)
     assert ran.exitcode == 1, log.read_text()
     stored = contents(Warehouse(path=str(home / "warehouse.duckdb")))
     assert set(stored["raw.dow_bars"]["symbol"].to_pylist()) == {"IBM"}
