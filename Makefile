@@ -6,7 +6,7 @@ LEM     := .venv/bin/lem
 STUDIES := $(patsubst lem_pipeline/profiles/%.toml,%,$(wildcard lem_pipeline/profiles/archive-*.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo archive report $(STUDIES) live replay ui mlflow test lint bench optimum clean
+.PHONY: help demo archive report $(STUDIES) live replay ui mlflow test bare lint audit bench optimum clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -48,12 +48,20 @@ mlflow: .venv/installed ## the MLflow UI on http://127.0.0.1:5000 (PROFILE=demo,
 test: .venv/installed ## all tests
 	.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile
 
+bare: .venv/installed ## a registered model in an environment of its recorded requirements alone, which takes minutes to install
+	LEM_BARE_ENVIRONMENT=1 .venv/bin/python -m pytest --durations=3 tests/lem_pipeline/test_bare_environment.py
+
 lint: .venv/installed ## style, types and the import contracts
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/dagster definitions validate -w workspace.yaml
+
+# An advisory that does not concern this project: --ignore-vuln ID, with the reason in a comment here.
+audit: .venv/installed ## known vulnerabilities of what is installed, as far as the package index tells
+	@.venv/bin/pip-audit --skip-editable --format json --progress-spinner off --timeout 10 2>/dev/null \
+		| .venv/bin/python .ci/audit.py
 
 bench: .venv/installed ## one benchmark: make bench NAME=settle, evaluate, session, stopping, features, ingest or ablations
 	@.venv/bin/python -m benchmarks.$(NAME)

@@ -4,9 +4,13 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lem_pipeline.errors import RefusedEventError
+from lem_pipeline.names import identifier, instrument
+
+Identifier = Annotated[str, AfterValidator(identifier)]
+Symbol = Annotated[str, AfterValidator(instrument)]
 
 
 class Event(BaseModel):
@@ -19,8 +23,8 @@ class OrderEvent(Event):
     """A parent order, which begins with the next bar of its symbol; fields as in ``ParentOrder``."""
 
     type: Literal["order"]
-    order_id: str
-    symbol: str
+    order_id: Identifier
+    symbol: Symbol
     side: Literal["buy", "sell"]
     benchmark: Literal["VWAP", "TWAP"]
     target: Literal["quantity", "notional"]
@@ -34,7 +38,7 @@ class BarEvent(Event):
     """A closed bar of any symbol of the asset class; columns as in an archive."""
 
     type: Literal["bar"]
-    symbol: str
+    symbol: Symbol
     bar_start: AwareDatetime
     open: float
     high: float
@@ -55,7 +59,7 @@ class MissedEvent(Event):
     """The bar in progress of a symbol is over and nothing is known of it."""
 
     type: Literal["missed"]
-    symbol: str
+    symbol: Symbol
     bar_start: AwareDatetime
 
 
@@ -63,8 +67,8 @@ class FillEvent(Event):
     """An own fill; without ``bar_start`` it belongs to the bar in progress."""
 
     type: Literal["fill"]
-    order_id: str
-    fill_id: str
+    order_id: Identifier
+    fill_id: Identifier
     quantity: float
     price: float
     bar_start: AwareDatetime | None = None
@@ -74,7 +78,7 @@ class AdviceEvent(Event):
     """Asks for the advice of an order once more."""
 
     type: Literal["advice"]
-    order_id: str
+    order_id: Identifier
 
 
 AnyEvent = OrderEvent | BarEvent | MissedEvent | FillEvent | AdviceEvent
@@ -90,10 +94,10 @@ def event_of(line: str) -> AnyEvent:
     """
     try:
         return _ADAPTER.validate_python(json.loads(line))
-    except json.JSONDecodeError as error:
-        raise RefusedEventError(f"the line is no JSON: {error}") from error
     except ValidationError as error:
         raise RefusedEventError("; ".join(_sentence(each) for each in error.errors())) from error
+    except (ValueError, RecursionError) as error:  # no JSON, or a number or a nesting without end
+        raise RefusedEventError(f"the line is no JSON: {error}") from error
 
 
 def _sentence(error: Any) -> str:

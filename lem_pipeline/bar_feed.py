@@ -93,7 +93,7 @@ class BarFeed:
         return self.table.split(".")[1]
 
     def _calendar(self) -> None:
-        [(last,)] = self.memory.execute(f"select max(bar_start) from given.{self._name}").fetchall()
+        [(last,)] = self.memory.execute(f"select max(bar_start) from given.{self._name}").fetchall()  # noqa: S608 - our own names, values bound
         until = last or datetime.now(UTC)
         sessions = nyse_sessions(FIRST_MONTH, until + timedelta(days=366))
         self.memory.register("sessions", pa.Table.from_pandas(sessions, preserve_index=False))
@@ -112,7 +112,8 @@ class BarFeed:
         columns = [name for name in bar if name not in ("symbol", "bar_start")]
         differs = " or ".join(f"{name} is distinct from ${name}" for name in columns)
         told = self.memory.execute(
-            f"select {differs} from given.{self._name} where symbol = $symbol and bar_start = $bar_start", dict(bar)
+            f"select {differs} from given.{self._name} where symbol = $symbol and bar_start = $bar_start",  # noqa: S608 - our own names, values bound
+            dict(bar),
         ).fetchall()
         if told:
             if told[0][0]:
@@ -126,7 +127,7 @@ class BarFeed:
     def drop(self, symbol: str, bar_start: datetime) -> None:
         """Forget a bar that was added and turned out to be faulty."""
         self.memory.execute(
-            f"delete from given.{self._name} where symbol = $symbol and bar_start = $bar_start",
+            f"delete from given.{self._name} where symbol = $symbol and bar_start = $bar_start",  # noqa: S608 - our own names, values bound
             {"symbol": symbol, "bar_start": bar_start},
         )
 

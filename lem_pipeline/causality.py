@@ -71,7 +71,7 @@ def _moved(memory: "duckdb.DuckDBPyConnection", column: str, parameters: Paramet
             and coalesce(abs(try_cast(untouched.{column} as double) - try_cast(overwritten.{column} as double))
                 > 1e-9 * abs(try_cast(untouched.{column} as double)), true)
         group by asset_class
-        """,
+        """,  # noqa: S608 - columns that our own statement makes
         params={"column": column, "known_before": known_before},
     )
     rows: list[dict[str, Any]] = moved.to_arrow_table().to_pylist()

@@ -65,6 +65,10 @@ class UnknownVersionError(LemError):
     """The registry has no such model, version or alias, or cannot load it."""
 
 
+class UntrustedVersionError(UnknownVersionError):
+    """A version that this pipeline did not write, and whose code it does not run."""
+
+
 class ComparisonError(LemError):
     """Two versions that were not made for the same orders."""
 

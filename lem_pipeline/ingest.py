@@ -160,7 +160,7 @@ def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime, in
     if not warehouse.has_table(table):
         return 0
     count = warehouse.read(
-        f"select count(*) as bars from {table} "
+        f"select count(*) as bars from {table} "  # noqa: S608 - our own names, values bound
         "where symbol = coalesce($symbol, symbol) and bar_start >= $start and bar_start < $end",
         {"symbol": instrument, "start": start, "end": end},
     )
@@ -217,7 +217,7 @@ def _refuse_to_mix(source: BarSource, warehouse: Warehouse, table: str) -> None:
     if not warehouse.has_table(table):
         return
     venues = warehouse.read(
-        f"select distinct venue from {table} where (venue = 'simulated') <> $simulated order by all",
+        f"select distinct venue from {table} where (venue = 'simulated') <> $simulated order by all",  # noqa: S608 - our own names, values bound
         {"simulated": source.provenance.startswith("SIMULATED")},
     )["venue"].to_pylist()
     if venues:

@@ -16,7 +16,8 @@ from lem_pipeline.edges import (
     difference_intervals,
     headline_orders,
 )
-from lem_pipeline.errors import LookAheadError, PromotionError
+from lem_pipeline.errors import LookAheadError, PromotionError, UntrustedVersionError
+from lem_pipeline.names import shown
 from lem_pipeline.report.tables import key_durations, with_interval
 from lem_pipeline.settings import Settings
 from lem_pipeline.storage import Warehouse
@@ -128,8 +129,14 @@ class Desk:
     run: str
 
     def decide(self, model: str) -> Decision:
-        """Judge the latest version by its test orders, and act on it."""
+        """Judge the latest version by its test orders, and act on it.
+
+        Raises:
+            PromotionError: No version has played them.
+        """
         champion = self.champion(model)
+        if not self.warehouse.has_table("reports.daily_improvements"):
+            raise PromotionError(f"no version of {model} has played its test orders yet; run the main job first")
         daily = self.warehouse.read("from reports.daily_improvements where model = $model", {"model": model})
         challenger = str(self.tracking.latest(model).version)
         return self._carry_out(judge(daily.to_pandas(), model, challenger, champion))
@@ -156,10 +163,12 @@ class Desk:
         """The version that trades.
 
         Raises:
-            PromotionError: There is no such model.
+            PromotionError: There is no such model, or no version of it.
         """
         if model not in self.chosen.models:
-            raise PromotionError(f"there is no model {model}; the models are {', '.join(self.chosen.models)}")
+            raise PromotionError(f"there is no model {shown(model)}; the models are {', '.join(self.chosen.models)}")
+        if not self.tracking.has_versions(model):
+            raise PromotionError(f"{model} has no version yet; run the main job first")
         version = self.tracking.champion(model)
         return str(version.version) if version else None
 
@@ -180,7 +189,7 @@ class Desk:
         version = str(decision.champion_after)
         try:
             gates = self._gates(decision.model, version)
-        except LookAheadError as failed:
+        except (LookAheadError, UntrustedVersionError) as failed:
             return replace(decision, action="refused", champion_after=decision.champion_before, reason=str(failed))
         return replace(decision, evidence={**decision.evidence, **gates})
 
@@ -226,7 +235,7 @@ def champion_before(warehouse: Warehouse, model: str, champion: str) -> str | No
         select champion_before from {LOG}
         where model = $model and champion_after = $champion and champion_before is distinct from champion_after
         order by decided_at desc limit 1
-        """,
+        """,  # noqa: S608 - our own names, values bound
         {"model": model, "champion": champion},
     ).to_pylist()
     return found[0]["champion_before"] if found else None

@@ -144,7 +144,7 @@ def quality_html(
         simulated=simulated,
         provenance=provenance,
         sentences=headline(completeness).splitlines(),
-        heat_map=Markup(picture),
+        heat_map=Markup(picture),  # noqa: S704 - a picture that we drew
         faults=faults,
         months=incomplete_months(completeness),
         proxy=proxy_table(proxy),

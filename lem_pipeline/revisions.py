@@ -66,7 +66,7 @@ def take_in(
         where symbol = $symbol and bar_start >= $since and bar_start < $until
         union all by name
         select *, 'repeated' as cause from repeated
-        """,
+        """,  # noqa: S608 - our own names, values bound
         window,
     ).fetchall()
     any_earlier = created[0][0] > 0
@@ -86,7 +86,7 @@ def _record(connection: "duckdb.DuckDBPyConnection", table: str, symbol: str, se
         from (from {table} where symbol = $symbol union all by name from answered)
         where split_ratio <> 1
         group by bar_start
-        """,
+        """,  # noqa: S608 - our own names, values bound
         {"symbol": symbol},
     )
     statement = (SQL / "queries/revisions.sql").read_text()

@@ -55,52 +55,66 @@ class ServedLEM(PythonModel):
     volume, as a bar without volume takes nothing.
     """
 
-    def load_context(self, context: Any) -> None:
-        """Read configuration and weights; weights are tensors alone, no code is loaded.
+    model: LEM
 
-        Raises:
-            RefusedError: The weights are not those that were registered, other code made them, or the model was made to
-                see the bar it trades in, which nobody can serve.
-        """
-        recipe = json.loads(Path(context.artifacts["config"]).read_text())
-        expected = recipe.pop(_HASH, None)
-        if recipe.get("information_set", "causal") != "causal":
-            raise RefusedError(
-                f"this model sees the bar it trades in (information_set {recipe['information_set']!r}) and cannot be "
-                "served; serve one that was trained with information_set 'causal'"
-            )
-        weights = Path(context.artifacts["weights"])
-        if expected not in (None, content_hash(weights)):
-            raise RefusedError("the weights are not those that were registered; fetch the version again, or train anew")
-        try:
-            self.model = LEM(LEMConfig.from_dict(recipe))
-            self.model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except UnpicklingError as error:
-            raise RefusedError("the weights file holds more than tensors, and nothing of it was run") from error
-        except (TypeError, RuntimeError) as error:
-            raise RefusedError(
-                "this version was registered by other code than is imported here; load it in a fresh process, which "
-                f"takes the code that was saved with it, or train it again ({str(error).splitlines()[0]})"
-            ) from error
-        self.model.eval()
+    def load_context(self, context: Any) -> None:
+        """Read configuration and weights; see :func:`read`."""
+        self.model = read(*(Path(context.artifacts[name]) for name in ("weights", "config")))
 
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> np.ndarray:
-        """Fractions of the parent order per bar, summing to one."""
+        """Fractions of the parent order per bar, summing to one; see :func:`answer`."""
         # MLflow warns about every type hint that it cannot turn into a schema; arrays are the one it leaves alone.
-        arrays = cast(dict[str, np.ndarray], model_input)
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise RefusedError(f"{name} holds a value that is not finite; {_REMEDY}")
-            if name in _POSITIVE and not (tensor > 0).all():
-                raise RefusedError(f"{name} holds {tensor.min():g}, and must be positive; {_REMEDY}")
-            if name in _NOT_NEGATIVE and (tensor < 0).any():
-                raise RefusedError(f"{name} holds {tensor.min():g}, and cannot be negative; {_REMEDY}")
-        return self.model.schedule(OrderBatch(tensors.pop("features"), MarketPath(**tensors))).numpy()
+        return answer(self.model, cast(dict[str, np.ndarray], model_input))
+
+
+def answer(model: LEM, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """What the registered model gives back.
+
+    Raises:
+        RefusedError: The arrays hold what no market shows.
+    """
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise RefusedError(f"{name} holds a value that is not finite; {_REMEDY}")
+        if name in _POSITIVE and not (tensor > 0).all():
+            raise RefusedError(f"{name} holds {tensor.min():g}, and must be positive; {_REMEDY}")
+        if name in _NOT_NEGATIVE and (tensor < 0).any():
+            raise RefusedError(f"{name} holds {tensor.min():g}, and cannot be negative; {_REMEDY}")
+    return model.schedule(OrderBatch(tensors.pop("features"), MarketPath(**tensors))).numpy()
+
+
+def read(weights: Path, config: Path) -> LEM:
+    """The model that :func:`write` wrote; weights are tensors alone, no code is loaded.
+
+    Raises:
+        RefusedError: The weights are not those that were registered, other code made them, or the model was made to
+            see the bar it trades in, which nobody can serve.
+    """
+    recipe = json.loads(config.read_text())
+    expected = recipe.pop(_HASH, None)
+    if recipe.get("information_set", "causal") != "causal":
+        raise RefusedError(
+            f"this model sees the bar it trades in (information_set {recipe['information_set']!r}) and cannot be "
+            "served; serve one that was trained with information_set 'causal'"
+        )
+    if expected not in (None, content_hash(weights)):
+        raise RefusedError("the weights are not those that were registered; fetch the version again, or train anew")
+    try:
+        model = LEM(LEMConfig.from_dict(recipe))
+        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except UnpicklingError as error:
+        raise RefusedError("the weights file holds more than tensors, and nothing of it was run") from error
+    except (TypeError, RuntimeError) as error:
+        raise RefusedError(
+            "this version was registered by other code than is imported here; load it in a fresh process, which "
+            f"takes the code that was saved with it, or train it again ({str(error).splitlines()[0]})"
+        ) from error
+    return model.eval()
 
 
 def write(model: LEM, weights: Path, config: Path) -> None:
-    """Write what :meth:`ServedLEM.load_context` reads: tensors, and a recipe that knows their hash."""
+    """Write what :func:`read` reads: tensors, and a recipe that knows their hash."""
     torch.save(model.state_dict(), weights)
     config.write_text(json.dumps({**model.config.to_dict(), _HASH: content_hash(weights)}, indent=2))
 
@@ -140,12 +154,12 @@ def as_input(orders: OrderBatch) -> dict[str, np.ndarray]:
 class Registered:
     """A registered model as a strategy: what is compared is what is served."""
 
-    served: Any
+    model: LEM
     name: str = "LEM"
 
     def schedule(self, orders: OrderBatch) -> torch.Tensor:
         """Fractions of the parent order per bar; (B, S, M, H)."""
-        return torch.from_numpy(self.served.predict(as_input(orders)))
+        return torch.from_numpy(answer(self.model, as_input(orders)))
 
 
 set_model(ServedLEM())

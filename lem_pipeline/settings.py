@@ -12,7 +12,16 @@ from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 from pydantic_settings import (
     BaseSettings,
@@ -25,6 +34,8 @@ from pydantic_settings import (
 from lem_models.config import LEMConfig, Recurrence, TrainingConfig
 from lem_models.orders import InformationSet
 from lem_pipeline.errors import ConfigurationError
+from lem_pipeline.names import instrument, model_name, quoted, shown
+from lem_pipeline.sources.mirror import Mirror
 from lem_pipeline.universe import ASSET_CLASSES, DAY, FIRST_MONTH
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -37,13 +48,22 @@ TIMEFRAMES = {
     DAY_MINUTES: "1d",
 }  # fmt: skip
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class Strict(BaseModel):
     """Settings that refuse names they do not know."""
 
     model_config = STRICT
+
+
+def _of_a_mirror(address: SecretStr) -> SecretStr:
+    Mirror.at(address.get_secret_value())
+    return address
+
+
+Instrument = Annotated[str, AfterValidator(instrument)]
+MirrorAddress = Annotated[SecretStr, AfterValidator(_of_a_mirror)]  # it may hold a log-in
 
 
 class SimulatedSource(Strict):
@@ -67,14 +87,14 @@ class CcxtSource(Strict):
 
     source: Literal["ccxt"]
     venues: list[str] = Field(default=["binance"], min_length=1)  # in order of preference
-    api_url: str | None = None  # a mirror of the exchanges' public API
+    api_url: MirrorAddress | None = None  # a mirror of the exchanges' public API
 
 
 class YFinanceSource(Strict):
     """Daily bars of Yahoo Finance."""
 
     source: Literal["yfinance"]
-    api_url: str | None = None  # a mirror of Yahoo's chart API
+    api_url: MirrorAddress | None = None  # a mirror of Yahoo's chart API
 
 
 Source = Annotated[SimulatedSource | ArchiveSource | CcxtSource | YFinanceSource, Field(discriminator="source")]
@@ -84,7 +104,7 @@ class MarketSettings(Strict):
     """One asset class: where its bars come from, which instruments, since when."""
 
     bars: Source
-    instruments: list[str] = Field(min_length=1)
+    instruments: list[Instrument] = Field(min_length=1)
     start: date
     end: date | None = None  # exclusive; None means up to the last closed bar
     unseen: list[str] = []  # instruments that are tested on and that no model is trained on
@@ -188,7 +208,11 @@ class Settings(BaseSettings):
     """Everything a run depends on besides code and data."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LEM_", env_nested_delimiter="__", extra="forbid", toml_file=PROFILES / "demo.toml"
+        env_prefix="LEM_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        hide_input_in_errors=True,
+        toml_file=PROFILES / "demo.toml",
     )
 
     profile: str = "demo"  # what LEM_PROFILE says
@@ -205,6 +229,12 @@ class Settings(BaseSettings):
     rivals: dict[str, Rival] = {}
     walk_forward: WalkForwardSettings = WalkForwardSettings()
     studies: list[str] = []  # other profiles, whose finished results the report shows beside its own
+
+    @model_validator(mode="after")
+    def _names_are_those_of_models(self) -> Self:
+        for name in (*self.models, *self.rivals):  # here, as a complaint about a key would begin with the key
+            model_name(name)
+        return self
 
     @model_validator(mode="after")
     def _rivals_have_a_model(self) -> Self:
@@ -324,11 +354,13 @@ def profile_path(name: str | None = None) -> Path:
     """
     name = os.environ.get("LEM_PROFILE", "demo") if name is None else name
     path = PROFILES / f"{name}.toml"
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path's, also false for what no file can be called
         path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         packaged = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-        raise ConfigurationError(f"LEM_PROFILE is {name!r}; it must be one of {packaged}, or the path of a TOML file")
+        raise ConfigurationError(
+            f"LEM_PROFILE is {quoted(name)}; it must be one of {packaged}, or the path of a TOML file"
+        )
     return path
 
 
@@ -350,5 +382,5 @@ def settings() -> Settings:
 
 
 def _explain(problems: list[Any], path: Path) -> str:
-    parts = [": ".join(filter(None, [".".join(map(str, p["loc"])), p["msg"]])) for p in problems]
+    parts = [": ".join(filter(None, [".".join(shown(str(part)) for part in p["loc"]), p["msg"]])) for p in problems]
     return f"profile {path} has wrong settings: {'; '.join(parts)}"

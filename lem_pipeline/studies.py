@@ -19,7 +19,7 @@ from lem_pipeline.edges import (
 from lem_pipeline.report.tables import shown_durations
 from lem_pipeline.settings import ArchiveSource, MarketSettings, Settings
 
-Reader = Callable[[str], pd.DataFrame]
+Reader = Callable[[str, Mapping[str, object]], pd.DataFrame]
 
 STRATEGIES = (MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY)
 FINISHED = "finished"
@@ -55,7 +55,7 @@ class Study:
     Attributes:
         name: The profile.
         chosen: Its settings.
-        read: Answers a select statement from its warehouse.
+        read: Answers a select statement and its parameters from its warehouse.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Study:
             return f"not run yet: lem run --profile {self.name}"
         try:
             for table in READ:
-                self.read(f"from {table} limit 0")
+                self.read(f"from {table} limit 0", {})
         except duckdb.CatalogException:
             return f"not finished: lem run --profile {self.name}"
         except duckdb.IOException:
@@ -82,12 +82,12 @@ class Study:
 def read_only(warehouse: Path) -> Reader:
     """Reads a warehouse of another profile without writing to it."""
 
-    def read(select: str) -> pd.DataFrame:
+    def read(select: str, parameters: Mapping[str, object]) -> pd.DataFrame:
         import duckdb
 
         with duckdb.connect(str(warehouse), read_only=True) as connection:
             connection.execute("set timezone = 'UTC'")
-            return connection.sql(select).to_arrow_table().to_pandas()
+            return connection.sql(select, params=dict(parameters)).to_arrow_table().to_pandas()
 
     return read
 
@@ -111,10 +111,10 @@ def headline_rows(studies: Iterable[Study]) -> pa.Table:
 
 def _rows(study: Study) -> pd.DataFrame:
     keys = ["model", "asset_class", "strategy", "minimum_duration"]
-    gains = headline_orders(study.read("from reports.improvements"))
-    edges = headline_orders(study.read("from reports.edges")).rename(columns={"baseline": "strategy"})
+    gains = headline_orders(study.read("from reports.improvements", {}))
+    edges = headline_orders(study.read("from reports.edges", {})).rename(columns={"baseline": "strategy"})
     edges = edges.rename(columns=dict(zip(GAINS, EDGES, strict=True)))
-    sides = headline_orders(study.read("from reports.slippage_by_scenario")).pivot(
+    sides = headline_orders(study.read("from reports.slippage_by_scenario", {})).pivot(
         index=keys, columns="side", values=["mean_slippage_bps", "std_slippage_bps"]
     )
     names = {"mean_slippage_bps": "bps", "std_slippage_bps": "std_bps"}
@@ -123,7 +123,7 @@ def _rows(study: Study) -> pd.DataFrame:
     shown = shown_durations(int(gains["minimum_duration"].max()))
     rows = rows[rows["strategy"].isin(STRATEGIES) & rows["minimum_duration"].isin(shown)]
     proxies = study.read(
-        "select asset_class, sum(proxy_share * bars) / sum(bars) as share from quality.price_proxy group by asset_class"
+        "select asset_class, sum(proxy_share * bars) / sum(bars) as share from quality.price_proxy group by all", {}
     ).set_index("asset_class")["share"]
     described = [_described(study.chosen, name, proxies.get(name, 0.0)) for name in rows["asset_class"].unique()]
     return rows.merge(pd.DataFrame(described), on="asset_class")
@@ -189,13 +189,13 @@ def _same_bars_other_price(one: Mapping[str, MarketSettings], other: Mapping[str
 
 def _effect(true: Study, typical: Study, asset_class: str) -> pd.DataFrame:
     keys = ["model", "asset_class", "strategy", "symbol", "bar_start", "side", "minimum_duration"]
-    quoted = ", ".join(f"'{name}'" for name in STRATEGIES)
-    select = f"""
-        select {", ".join(keys)}, slippage_bps, volatility_bps
+    select = """
+        select columns($columns), slippage_bps, volatility_bps
         from results.order_results
-        where asset_class = '{asset_class}' and benchmark = 'VWAP' and target = 'quantity' and strategy in ({quoted})
+        where asset_class = $asset_class and benchmark = 'VWAP' and target = 'quantity' and strategy in $strategies
     """
-    orders = true.read(select).merge(typical.read(select), on=keys, suffixes=("", "_against"))
+    bound = {"columns": keys, "asset_class": asset_class, "strategies": list(STRATEGIES)}
+    orders = true.read(select, bound).merge(typical.read(select, bound), on=keys, suffixes=("", "_against"))
     orders = orders[orders["minimum_duration"].isin(shown_durations(int(orders["minimum_duration"].max())))]
     gained = (orders["slippage_bps_against"] - orders["slippage_bps"]) / 2  # of a window, over its two sides
     daily = (

@@ -19,6 +19,7 @@ import dagster as dg
 
 import lem_models
 from lem_pipeline.errors import LookAheadError, PromotionError
+from lem_pipeline.names import shown
 
 if TYPE_CHECKING:
     import mlflow
@@ -99,6 +100,10 @@ class Tracking(dg.ConfigurableResource):
         """The version that was registered last."""
         return self.client().get_model_version_by_alias(name, CHALLENGER)
 
+    def has_versions(self, name: str) -> bool:
+        """Whether a version of the model was ever registered."""
+        return bool(self.client().search_model_versions(f"name = '{name}'", max_results=1))
+
     def champion(self, name: str) -> "ModelVersion | None":
         """The version that trades, if any does."""
         client = self.client()
@@ -128,7 +133,7 @@ class Tracking(dg.ConfigurableResource):
         versions = {str(v.version): v for v in self.client().search_model_versions(f"name = '{name}'")}
         if number not in versions:
             known = ", ".join(sorted(versions, key=int)) or "none"
-            raise PromotionError(f"{name} has no version {number}; it has {known}")
+            raise PromotionError(f"{name} has no version {shown(number)}; it has {known}")
         return versions[number]
 
     def registered(self, name: str, fingerprint: str) -> "ModelVersion | None":
@@ -161,7 +166,7 @@ class Tracking(dg.ConfigurableResource):
                 code_paths=[str(Path(lem_models.__file__).parent)],
                 signature=serving.signature(model.config),
                 input_example=serving.as_input(example),
-                pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "numpy", "torch")],
+                pip_requirements=[requirement(package) for package in ("mlflow", "numpy", "torch")],
                 registered_model_name=name,
             )
             _log_example(example, model, Path(folder))
@@ -172,12 +177,16 @@ class Tracking(dg.ConfigurableResource):
         client.set_registered_model_alias(name, CHALLENGER, number)
         return client.get_model_version(name, number)
 
-    def load(self, name: str, version: str | None = None) -> Any:
-        """A registered model, the latest version unless one is named, as any other program would load it."""
-        import mlflow
+    def load(self, name: str, version: str | None = None) -> "LEM":
+        """The network of a registered version, the latest unless one is named; see :func:`read_version`."""
+        from lem_pipeline.model_files import read_version
 
-        self.client()
-        return mlflow.pyfunc.load_model(f"models:/{name}/{version}" if version else f"models:/{name}@{CHALLENGER}")
+        return read_version(self.client().get_model_version(name, version) if version else self.latest(name))
+
+
+def requirement(package: str) -> str:
+    """The installed version, as every index has it: a build such as ``2.13.0+cpu`` is found on few."""
+    return f"{package}=={version(package).partition('+')[0]}"
 
 
 def _log_example(example: "OrderBatch", model: "LEM", folder: Path) -> None:
@@ -214,8 +223,8 @@ def code_version() -> str:
     """The git commit, marked where the tree differs from it; the package version outside a repository."""
     git = ["git", "-C", str(Path(lem_models.__file__).parents[1])]
     try:
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603 - no shell, every argument ours
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)  # noqa: S603 - no shell, every argument ours
     except (OSError, subprocess.CalledProcessError):
         return f"{version('lem-pipeline')} (no git repository)"
     return commit.stdout.strip() + (" with uncommitted changes" if changed.stdout.strip() else "")

@@ -1,10 +1,12 @@
 """Registered versions by name: found in the registry, loaded, and told what is wrong where that fails."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lem_pipeline.errors import UnknownVersionError
+from lem_pipeline.names import is_model_name, quoted
 from lem_pipeline.tracking import CHALLENGER, Tracking
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from lem_models.orders import OrderBatch
     from lem_pipeline.serving import Registered
 
+_NUMBER, _ALIAS = re.compile("[0-9]{1,9}"), re.compile(r"[A-Za-z][\w-]{0,59}", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Version:
@@ -28,7 +32,7 @@ class Version:
         config: What the model was made for.
         parameters: Of the run that trained it.
         tags: Of the version: data, code, gates.
-        served: What the registry gives back, as a strategy.
+        served: What decides, as a strategy.
     """
 
     model: str
@@ -41,7 +45,7 @@ class Version:
     @property
     def network(self) -> "LEM":
         """The model itself, for whoever decides bar by bar or trades orders of a size."""
-        return cast("LEM", self.served.served.unwrap_python_model().model)
+        return self.served.model
 
     @property
     def name(self) -> str:
@@ -50,32 +54,25 @@ class Version:
 
 
 def load_version(tracking: Tracking, reference: str) -> Version:
-    """Load a version as any other program would.
+    """Load a version, whose own code is not run.
 
     Args:
         tracking: The store.
         reference: ``lem-crypto@challenger``, ``lem-crypto/3``, or a bare name, which means its challenger.
 
     Raises:
-        UnknownVersionError: The registry does not know it, or cannot load it.
+        UnknownVersionError: The registry does not know it, or it cannot be read.
     """
-    import mlflow
-
+    from lem_pipeline.model_files import read_version
     from lem_pipeline.serving import Registered
 
     if not tracking.exists:
         raise UnknownVersionError(f"there is no registry in {tracking.home}; run the main job of the profile first")
     client = tracking.client()
     version = _find(client, reference)
-    name = f"{version.name}/{version.version}"
-    try:
-        served = mlflow.pyfunc.load_model(f"models:/{name}")
-        config = served.unwrap_python_model().model.config
-    except Exception as error:  # whatever its files or its code stumble over
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UnknownVersionError(f"{name} does not load: {reason}") from error
+    name, lem = f"{version.name}/{version.version}", read_version(version)
     parameters = client.get_run(version.run_id).data.params if version.run_id else {}
-    return Version(version.name, str(version.version), config, parameters, version.tags, Registered(served, name))
+    return Version(version.name, str(version.version), lem.config, parameters, version.tags, Registered(lem, name))
 
 
 def _find(client: "MlflowClient", reference: str) -> "ModelVersion":
@@ -83,11 +80,11 @@ def _find(client: "MlflowClient", reference: str) -> "ModelVersion":
 
     model, at, alias = reference.partition("@")
     model, slash, number = model.partition("/")
-    known = {found.name: found for found in client.search_registered_models()}
+    known = {found.name: found for found in client.search_registered_models() if is_model_name(found.name)}
     if model not in known:
-        raise UnknownVersionError(f"there is no model {model!r}; the registry has {', '.join(known) or 'none'}")
-    if (at and slash) or (slash and not number.isdigit()):
-        raise UnknownVersionError(f"{reference!r} names no version; write {model}/3, or {model}@{CHALLENGER}")
+        raise UnknownVersionError(f"there is no model {quoted(model)}; the registry has {', '.join(known) or 'none'}")
+    if (at and slash) or (slash and not _NUMBER.fullmatch(number)) or (at and not _ALIAS.fullmatch(alias)):
+        raise UnknownVersionError(f"{quoted(reference)} names no version; write {model}/3, or {model}@{CHALLENGER}")
     try:
         if slash:
             return client.get_model_version(model, number)

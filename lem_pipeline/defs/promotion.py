@@ -45,7 +45,7 @@ def promotion_asset(name: str) -> dg.AssetsDefinition:
                 f"""
                 select decided_at, action, challenger, champion_after, decided_by, reason
                 from {LOG} where model = $model order by decided_at desc limit 10
-                """,
+                """,  # noqa: S608 - our own names, values bound
                 {"model": name},
             )
         context.log.info(decision.sentence)

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+from pydantic import SecretStr
 
 from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.settings import (
@@ -44,11 +45,15 @@ def bar_source(asset_class: str, chosen: Source, archive: Path = Path(), timefra
         case _, ArchiveSource():
             return ArchiveBars(path=str(archive / chosen.path), price_basis=chosen.price_basis)
         case "crypto", CcxtSource():
-            return CcxtBars(venues=chosen.venues, bar_size=timeframe, api_url=chosen.api_url)
+            return CcxtBars(venues=chosen.venues, bar_size=timeframe, api_url=_revealed(chosen.api_url))
         case "dow", YFinanceSource():
-            return YFinanceBars(api_url=chosen.api_url)
+            return YFinanceBars(api_url=_revealed(chosen.api_url))
         case _:
             raise ConfigurationError(f"source {chosen.source} has no {asset_class} bars; choose another source for it")
+
+
+def _revealed(address: SecretStr | None) -> str | None:
+    return address.get_secret_value() if address else None
 
 
 def bar_sources(chosen: Settings) -> dict[str, BarSource]:

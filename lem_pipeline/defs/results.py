@@ -75,7 +75,7 @@ def capped_order_results(
     chosen = settings().model
 
     def play(name: str, asset_classes: Sequence[str], data: OrderPanel) -> Iterator[pa.Table]:
-        strategies = plain_contestants(tracking.load(name).unwrap_python_model().model, chosen.limits)
+        strategies = plain_contestants(tracking.load(name), chosen.limits)
         for asset_class, cap in product(asset_classes, PARTICIPATION_CAPS):
             rows = data.rows("test", chosen.horizon, asset_class)
             context.log.info(f"{name}: {len(rows):,} test windows, at most {cap:.0%} of any bar")

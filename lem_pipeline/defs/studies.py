@@ -51,7 +51,7 @@ def studies(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator
 
     chosen = settings()
     with explained():
-        compared = [Study(chosen.profile, chosen, lambda select: warehouse.read(select).to_pandas())]
+        compared = [Study(chosen.profile, chosen, lambda *asked: warehouse.read(*asked).to_pandas())]
         for profile in (name for name in chosen.studies if name != chosen.profile):
             theirs = settings_of(profile)
             compared.append(Study(profile, theirs, read_only(theirs.warehouse)))

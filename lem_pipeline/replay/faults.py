@@ -52,7 +52,7 @@ class Fault(BaseModel):
             >>> [number for number in range(1, 8) if Fault(every=2, first=5).strikes(number)]
             [2, 4]
         """
-        spared = random.Random(f"{self.seed}/{number}").random() >= self.chance
+        spared = random.Random(f"{self.seed}/{number}").random() >= self.chance  # noqa: S311 - repeatable by its seed, no secret
         return number <= (self.first or number) and number % self.every == 0 and not spared
 
     def __str__(self) -> str:

@@ -1,5 +1,6 @@
 """A user's own bars, as one parquet or CSV file or a folder of them."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lem_pipeline.errors import ArchiveError, UnknownSymbolError
+from lem_pipeline.names import shown
 from lem_pipeline.sources.base import BarSource, raw_bars
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ class ArchiveBars(BarSource):
             if found := next((sql for theirs, sql in choices.items() if theirs in columns), None):
                 selected.append(f"({found})::double as {ours}")
         return memory.sql(
-            f"select {', '.join(selected)} from {self._scan()} "
+            f"select {', '.join(selected)} from {self._scan()} "  # noqa: S608 - our own names, values bound
             f"where symbol::varchar in ($symbol, replace($symbol, '/', '')) "
             f"and {time} >= $start and {time} < $end order by {time}",
             params={"files": self._files(), "symbol": instrument, "start": start, "end": end},
@@ -96,8 +98,10 @@ class ArchiveBars(BarSource):
 
     def _files(self) -> list[str]:
         path = Path(self.path)
-        if not path.exists():
-            raise ArchiveError(f"there is no bar archive at {path}; set the source's path to a parquet or CSV file")
+        if not os.path.exists(path):  # unlike Path's, also false for what no file can be called
+            raise ArchiveError(
+                f"there is no bar archive at {shown(self.path)}; set the source's path to a parquet or CSV file"
+            )
         if path.is_file():
             return [str(path)]
         found = sorted(path.glob("*.parquet")) or sorted(path.glob("*.csv"))
@@ -112,7 +116,7 @@ class ArchiveBars(BarSource):
         return "read_parquet($files, union_by_name = true)" if parquet else "read_csv($files, union_by_name = true)"
 
     def _columns(self, memory: "duckdb.DuckDBPyConnection") -> set[str]:
-        description = memory.execute(f"select * from {self._scan()} limit 0", {"files": self._files()}).description
+        description = memory.execute(f"select * from {self._scan()} limit 0", {"files": self._files()}).description  # noqa: S608 - our own names, values bound
         columns = {column[0] for column in description or []}
         missing = [name for name in REQUIRED if name not in columns]
         if not columns.intersection(TIME_COLUMNS):
@@ -124,7 +128,7 @@ class ArchiveBars(BarSource):
         return columns
 
     def _symbols(self, memory: "duckdb.DuckDBPyConnection") -> list[str]:
-        query = f"select distinct symbol::varchar from {self._scan()} order by all"
+        query = f"select distinct symbol::varchar from {self._scan()} order by all"  # noqa: S608 - our own names, values bound
         return [row[0] for row in memory.execute(query, {"files": self._files()}).fetchall()]
 
     def _require_symbols(self, memory: "duckdb.DuckDBPyConnection", instruments: Sequence[str]) -> None:

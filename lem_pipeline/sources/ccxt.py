@@ -37,7 +37,7 @@ class CcxtBars(BarSource):
 
     venues: list[str] = Field(default=["binance"])
     bar_size: str = "1h"
-    api_url: str | None = None
+    api_url: str | None = Field(default=None, repr=False)
     attempts: int = 4
     backoff_s: float = 1.0
     timeout_s: float = 30.0

@@ -11,7 +11,9 @@ import ccxt
 import pandas as pd
 
 from lem_pipeline.errors import ConfigurationError, UnknownSymbolError
+from lem_pipeline.names import quoted
 from lem_pipeline.sources.klines import PageRequest, shape_of
+from lem_pipeline.sources.mirror import Mirror
 from lem_pipeline.sources.paging import Paging
 from lem_pipeline.sources.patience import Patience
 
@@ -101,7 +103,9 @@ def _client(name: str, api_url: str | None, timeout_s: float) -> Any:
     if isinstance(listing, dict) and isinstance(listing.get("types"), list):
         listing["types"] = ["spot"]  # else it also asks hosts that serve futures
     if api_url is not None:
-        client.urls["api"] = _on_host(api_url, client.urls["api"])
+        mirror = Mirror.at(api_url)
+        client.urls["api"] = _on_host(mirror.url, client.urls["api"])
+        client.session.auth = mirror.login
     return client
 
 
@@ -119,10 +123,10 @@ def _only_json(exchange: Any) -> Any:
     return OnlyJson
 
 
-def _on_host(api_url: str, urls: Any) -> Any:
+def _on_host(base: str, urls: Any) -> Any:
     if isinstance(urls, dict):
-        return {name: _on_host(api_url, url) for name, url in urls.items()}
-    return api_url.rstrip("/") + urlsplit(urls).path
+        return {name: _on_host(base, url) for name, url in urls.items()}
+    return base + urlsplit(urls).path
 
 
 def _bar_lengths(client: Any) -> dict[str, timedelta]:
@@ -135,7 +139,7 @@ def _bar_lengths(client: Any) -> dict[str, timedelta]:
 
 def _with_near_matches(name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known)
-    return f"{name!r} (did you mean {' or '.join(near)}?)" if near else repr(name)
+    return f"{name!r} (did you mean {' or '.join(near)}?)" if near else quoted(name)
 
 
 def _ms(moment: datetime) -> int:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+from pydantic import Field
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential_jitter
 
 from lem_pipeline.errors import LemError, UnknownSymbolError, VenueRefusedError, VenueUnreachableError
 from lem_pipeline.sources.base import BarSource, raw_bars
+from lem_pipeline.sources.mirror import Mirror
 from lem_pipeline.universe import DOW_DAILY, FIRST_MONTH, nyse_sessions, only_closed
 
 COLUMNS = {
@@ -43,7 +45,7 @@ class YFinanceBars(BarSource):
     """
 
     attempts: int = 4
-    api_url: str | None = None
+    api_url: str | None = Field(default=None, repr=False)
     backoff_s: float = 1.0
     timeout_s: float = 30.0
 
@@ -130,22 +132,24 @@ class YFinanceBars(BarSource):
 def _yahoo_session(api_url: str | None, timeout_s: float) -> Any:
     from curl_cffi.requests import Session
 
+    mirror = Mirror.at(api_url) if api_url else None
+
     class YahooSession(Session):
         """yfinance's own kind of session, which also remembers how the last chart request was answered."""
 
         chart_status: int | None = None
 
         def request(self, method: Any, url: str, *args: Any, **kwargs: Any) -> Any:
-            if api_url is not None:
+            if mirror:
                 _, _, path = url.removeprefix("https://").partition("/")
-                url = f"{api_url.rstrip('/')}/{path}"
+                url = f"{mirror.url}/{path}"
             response = super().request(method, url, *args, **kwargs | {"timeout": timeout_s})
             if CHART in url:
                 self.chart_status = response.status_code
             return response
 
     # Yahoo turns away clients that do not greet it like a browser.
-    return YahooSession(impersonate="chrome")
+    return YahooSession(impersonate="chrome", auth=mirror.login if mirror else None)
 
 
 def _first_session_date(moment: datetime) -> date:

@@ -1,12 +1,14 @@
 """A user's files: what is found in them, and what a user is told where something is missing."""
 
 import csv
+import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lem_pipeline.errors import ArchiveError, UnknownSymbolError
@@ -241,6 +243,39 @@ def test_files_of_one_folder_may_differ_in_optional_columns_and_their_order(tmp_
     written(tmp_path / f"a{suffix}", bars("A", vwap=100.0))
     written(tmp_path / f"b{suffix}", bars("A")[["symbol", "ts", "open", "high", "low", "close", "volume"]])
     assert len(ArchiveBars(path=str(tmp_path)).fetch("A", START, END)) == 6
+
+
+class Malicious:
+    """What a pickle may do to whoever loads it."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("name", ["bars.pkl", "bars.parquet", "bars.csv", "bars.npy"])
+def test_a_pickle_is_no_archive_whatever_it_is_called_and_is_not_run(tmp_path, name):
+    pd.to_pickle(Malicious(tmp_path / "ran"), tmp_path / name, compression=None)
+    with pytest.raises(ArchiveError) as caught:
+        ArchiveBars(path=str(tmp_path / name)).check(["BTC/USDT"])
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_in_the_description_of_a_parquet_file_is_not_run(tmp_path):
+    table = pa.Table.from_pandas(bars())
+    evil = pickle.dumps(Malicious(tmp_path / "ran"))
+    kind = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": evil}
+    fields = [field.with_metadata(kind) for field in table.schema]
+    described = {b"pandas": b"{}", b"evil": evil}
+    pq.write_table(table.cast(pa.schema(fields, metadata=described)), tmp_path / "bars.parquet")
+    assert pq.read_schema(tmp_path / "bars.parquet", memory_map=False).metadata[b"evil"] == evil
+    assert len(ArchiveBars(path=str(tmp_path / "bars.parquet")).fetch("BTC/USDT", START, END)) == 3
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(evil)  # noqa: S301 - our own
+    assert (tmp_path / "ran").exists(), "it is dangerous to whoever loads it"
 
 
 def described(shared_data: Path, name: str, symbol: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ import mlflow
 import numpy as np
 import pytest
 from tenacity import Retrying, stop_after_delay, wait_fixed
+from written import places_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -63,11 +64,18 @@ workers = 1
 """
 
 
+SECRETS = {
+    "BINANCE_API_SECRET": "planted-venue-8c1f",
+    "MLFLOW_TRACKING_PASSWORD": "planted-registry-42d7",
+    "AWS_SECRET_ACCESS_KEY": "planted-bucket-b90e",
+    "PIP_EXTRA_INDEX_URL": "https://desk:planted-index-77aa@index.invalid/simple",
+}
+
+
 def lem(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lem_pipeline.cli", *arguments]
-    return subprocess.run(
-        command, cwd=REPOSITORY, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
-    )
+    environment = {**os.environ, **SECRETS, **environment}
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -368,6 +376,14 @@ def test_a_new_version_meets_the_champion_and_people_overrule_and_roll_back(
     store = f"sqlite:///{home / 'mlflow.db'}"
     version = mlflow.MlflowClient(store, store).get_model_version_by_alias("lem-crypto", "champion")
     assert str(version.version) == "1"
+
+
+def test_no_secret_of_the_environment_is_said_or_written(
+    first_run: subprocess.CompletedProcess[str], home: Path
+) -> None:
+    assert len(places_of("lem-crypto", home)) > 10, "nothing was looked at"
+    assert places_of("planted-", home) == []
+    assert "planted-" not in first_run.stdout + first_run.stderr
 
 
 CRYPTO_BARS = '{{ source = "simulated", origin = "2024-01-01" }}'

@@ -1,6 +1,7 @@
 """Who trades: a rule on shared test orders, people with reasons, and gates that nobody passes by."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -104,17 +105,8 @@ def data(warehouse) -> OrderPanel:
     return read_panel(warehouse, ["crypto"])
 
 
-class Peeking(mlflow.pyfunc.PythonModel):
-    """What somebody might register by hand: it trades in the cheapest bars, which nobody can know."""
-
-    def __init__(self, config: LEMConfig) -> None:
-        self.model = self
-        self.config = config
-        self.name = "LEM"
-
-    def schedule(self, orders):
-        cheapest = torch.nn.functional.one_hot(orders.market.price.argmin(1), HORIZON).float()
-        return cheapest[:, None, None].expand(-1, 8, HORIZON, -1)
+class OfSomebody(mlflow.pyfunc.PythonModel):
+    """What somebody might register by hand."""
 
     def predict(self, context, model_input, params=None):
         raise NotImplementedError
@@ -122,7 +114,7 @@ class Peeking(mlflow.pyfunc.PythonModel):
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory, data) -> Tracking:
-    """Two versions of a tiny model, both sound, and a third that looks ahead."""
+    """Two versions of a tiny model, both sound, and a third that somebody registered by hand."""
     tracking = Tracking(home=str(tmp_path_factory.mktemp("registry")))
     shape = LEMConfig(data.features, LOOKBACK, HORIZON, width=8, attention_heads=2, memory_width=4, head_width=8)
     example = data.panel.orders(data.rows("test")[:2], LOOKBACK, HORIZON)
@@ -131,7 +123,7 @@ def registry(tmp_path_factory, data) -> Tracking:
         with tracking.run(NAME, {}):
             tracking.register(NAME, LEM(shape).eval(), example, {})
     with tracking.run(NAME, {}):
-        mlflow.pyfunc.log_model(name="model", python_model=Peeking(shape), registered_model_name=NAME)
+        mlflow.pyfunc.log_model(name="model", python_model=OfSomebody(), registered_model_name=NAME)
     return tracking
 
 
@@ -188,11 +180,33 @@ def test_deciding_again_when_the_latest_version_trades_changes_nothing_and_logs_
     assert len(log(desk)) == 1
 
 
-def test_a_version_that_fails_a_gate_trades_by_no_path(desk):
+@pytest.fixture
+def shared_bars(desk) -> Iterator[None]:
+    """The first windows of the test split are training windows, too."""
+    windows = desk.warehouse.read("from windows.order_windows")
+    first = "(select min(bar_start) from windows.order_windows where split = 'test')"
+    execute(desk.warehouse, f"update windows.order_windows set split = 'train' where bar_start = {first}")
+    yield
+    desk.warehouse.write_table("windows.order_windows", windows)
+
+
+def test_a_version_that_fails_a_gate_trades_by_no_path(desk, request):
+    desk.promote(NAME, "1", "Ada", "to have one")
+    request.getfixturevalue("shared_bars")
+    made = desk.promote(NAME, "2", "Ada", "it looks wonderful")
+    assert (made.action, desk.champion(NAME)) == ("refused", "1")
+    assert "train and test windows of BTC/USDT share bar" in made.reason
+    played(desk, daily(50.0))
+    made = desk.decide(NAME)
+    assert (made.action, desk.champion(NAME)) == ("refused", "1")
+    assert [row["action"] for row in log(desk)] == ["promoted", "refused", "refused"]
+
+
+def test_a_version_of_unknown_origin_trades_by_no_path(desk):
     desk.promote(NAME, "1", "Ada", "to have one")
     made = desk.promote(NAME, "3", "Ada", "it looks wonderful")
     assert (made.action, desk.champion(NAME)) == ("refused", "1")
-    assert "looks ahead" in made.reason
+    assert "lem-crypto/3 was not registered by this pipeline, and nothing of it was run" in made.reason
     desk.tracking.client().set_registered_model_alias(NAME, "challenger", "3")
     played(desk, daily(50.0))
     made = desk.decide(NAME)
@@ -200,7 +214,7 @@ def test_a_version_that_fails_a_gate_trades_by_no_path(desk):
     assert [row["action"] for row in log(desk)] == ["promoted", "refused", "refused"]
 
 
-def test_a_roll_back_to_a_version_that_fails_a_gate_is_refused(desk):
+def test_a_roll_back_to_a_version_of_unknown_origin_is_refused(desk):
     desk.promote(NAME, "1", "Ada", "to have one")
     desk.promote(NAME, "2", "Ada", "the next")
     # Somebody writes a history in which the third version traded.

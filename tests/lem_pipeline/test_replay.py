@@ -274,4 +274,4 @@ def test_by_hand_it_says_how_to_point_the_live_profile_at_it(tmp_path, monkeypat
         hours = bar_source("crypto", live.crypto.bars).fetch("SOL/USDT", datetime(2024, 1, 31, tzinfo=UTC), LATER)
     assert process.returncode == 0
     assert hours.num_rows == 24
-    assert live.dow.bars.api_url == url
+    assert live.dow.bars.api_url.get_secret_value() == url

@@ -126,7 +126,7 @@ def test_every_study_has_its_headline_orders_at_the_key_durations(rows):
 
 
 def test_the_rows_are_those_of_each_studys_own_report(studies, rows):
-    own = studies[0].read("from reports.edges where benchmark = 'VWAP' and target = 'quantity'")
+    own = studies[0].read("from reports.edges where benchmark = 'VWAP' and target = 'quantity'", {})
     expected = own.set_index(["baseline", "minimum_duration"]).loc[("no-forecast stopping", 6)]
     found = rows.set_index(["study", "strategy", "minimum_duration"]).loc[("quarters", "no-forecast stopping", 6)]
     assert found["edge_bps"] == expected["mean_bps"] == pytest.approx(6.0, abs=1)
@@ -136,7 +136,8 @@ def test_the_rows_are_those_of_each_studys_own_report(studies, rows):
         studies[0]
         .read(
             "select side, avg(slippage_bps) as mean, stddev_samp(slippage_bps) as std from results.order_results "
-            "where benchmark = 'VWAP' and strategy = 'no-forecast stopping' and minimum_duration = 6 group by side"
+            "where benchmark = 'VWAP' and strategy = 'no-forecast stopping' and minimum_duration = 6 group by side",
+            {},
         )
         .set_index("side")
     )
@@ -160,7 +161,7 @@ def test_a_study_that_stopped_half_way_says_so(tmp_path):
 
 def test_a_study_is_read_and_never_written(studies):
     with pytest.raises(duckdb.InvalidInputException, match="read-only"):
-        studies[0].read("create table raw.mine as select 1")
+        studies[0].read("create table raw.mine as select 1", {})
 
 
 def test_the_effect_of_the_proxy_is_paired_order_by_order(studies):
