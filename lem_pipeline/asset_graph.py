@@ -1,4 +1,4 @@
-"""A picture of the asset graph in Mermaid: its groups, and which of them are made of which."""
+"""What the documentation shows of the definitions: the asset graph as a picture in Mermaid, and the checks in a table."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +22,18 @@ def mermaid(definitions: dg.Definitions) -> str:
         told = [_counted(assets[group], "asset"), *([_counted(checks[group], "check")] if checks[group] else [])]
         lines.append(f'    {group}["<b>{group}</b><br>{"<br>".join(told)}"]')
     return "\n".join([*lines, *(f"    {above} --> {below}" for above, below in sorted(_direct(made_of)))])
+
+
+def check_table(definitions: dg.Definitions) -> str:
+    """Every check in Markdown: what it claims; those that all models share stand there once."""
+    graph = definitions.resolve_asset_graph()
+    told = {}
+    for key in sorted(graph.asset_check_keys):
+        check, (group, *names) = graph.get(key), key.asset_key.path
+        place = f"{group}/{'*' if group == 'models' else '/'.join(names)}"
+        claim = str(check.description).partition("\n")[0]
+        told[f"| `{place}` | `{key.name}` | {'blocks' if check.blocking else 'warns'} | {claim} |"] = None
+    return "\n".join(["| table | check | | claim |", "|---|---|---|---|", *told])
 
 
 def _direct(made_of: dict[str, set[str]]) -> Iterator[tuple[str, str]]:

@@ -98,7 +98,7 @@ def _section(kind: type, places: list[str]) -> str:
         table.append(
             f"| `{name}` | {'section' if is_section else _kind(described)} "
             f"| {'required' if is_required else '' if is_section else _default(described)} "
-            f"| {'' if is_section else '<br>'.join(_variable(place, name) for place in places)} | {told.get(name, "")} |"
+            f"| {'' if is_section else '<br>'.join(_variable(place, name) for place in places)} | {told.get(name, '')} |"
         )
     return "\n".join([f"## {title}", "", str(parse(kind.__doc__ or "").short_description), "", *table])
 
