@@ -1,4 +1,4 @@
-"""What the documentation shows of the definitions: the asset graph as a picture in Mermaid, and the checks in a table."""
+"""What the documentation shows of the definitions: the asset graph as a picture in Mermaid, the checks in a table."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def mermaid(definitions: dg.Definitions) -> str:
 def check_table(definitions: dg.Definitions) -> str:
     """Every check in Markdown: what it claims; those that all models share stand there once."""
     graph = definitions.resolve_asset_graph()
-    told = {}
+    told: dict[str, None] = {}
     for key in sorted(graph.asset_check_keys):
         check, (group, *names) = graph.get(key), key.asset_key.path
         place = f"{group}/{'*' if group == 'models' else '/'.join(names)}"
