@@ -1,14 +1,14 @@
 """Writes what the documentation shows of the code itself: ``make docs``.
 
 ``docs/configuration.md`` is the reference of all settings. Between two marks, ``README.md`` holds the asset graph and
-``docs/operations.md`` the checks.
+``docs/operations.md`` jobs and checks.
 """
 
 import sys
 from pathlib import Path
 
-from lem_pipeline.asset_graph import check_table, mermaid
 from lem_pipeline.definitions import defs
+from lem_pipeline.definitions_reference import check_table, job_table, mermaid
 from lem_pipeline.settings_reference import reference
 
 
@@ -17,6 +17,7 @@ def write(folder: Path) -> None:
     definitions = defs()
     (folder / "docs/configuration.md").write_text(reference())
     _between_marks(folder / "README.md", "asset graph", f"```mermaid\n{mermaid(definitions)}\n```")
+    _between_marks(folder / "docs/operations.md", "jobs", job_table(definitions))
     _between_marks(folder / "docs/operations.md", "checks", check_table(definitions))
 
 

@@ -112,7 +112,7 @@ class MarketSettings(Strict):
         start: First day.
         end: The day after the last one; without it, up to the last closed bar.
         unseen: Instruments that are tested on and that no model is trained on.
-        price: At which child orders fill; ``typical``: also where the VWAP is known.
+        price: At which child orders fill: the ``vwap``, or the typical price where there is none; or ``typical`` throughout.
     """
 
     bars: Source
@@ -249,11 +249,11 @@ class Settings(BaseSettings):
         dow: The market with daily sessions; left out where no model trains on it.
         dow_members_only: Windows of a Dow name only while it was in the index; false for shares that never were.
         patience_s: Seconds to wait for other programs to close the warehouse.
-        models: Which models there are, and which asset classes each trains on.
+        models: Which models there are, and the asset classes each trains on; ``["crypto", "dow"]`` trains one on both.
         model: The network and its orders.
         training: How a model is fitted.
         splits: How time is cut.
-        rivals: Models that differ in their recurrence alone and play the same orders, by name.
+        rivals: Models that differ in their recurrence alone and play the same orders.
         walk_forward: How often the way a model is made is tried on earlier years.
         studies: Other profiles, whose finished results the report shows beside its own.
     """

@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from documentation import PAGES, REPOSITORY, Reader, blocks, documented, patched, venv_beside
+from documentation import PAGES, REPOSITORY, Block, Reader, blocks, documented, patched, venv_beside
 from matplotlib.image import imread
 from pydantic import ValidationError
+from typer.main import get_command
 from warehouses import FEATURES, PARAMETERS, WINDOWS, build, hourly, read
 
 from lem_pipeline.causality import look_ahead
+from lem_pipeline.cli import app
 from lem_pipeline.errors import UnknownSymbolError
 from lem_pipeline.panel import read_panel
 from lem_pipeline.pictures import write as write_pictures
@@ -32,7 +34,9 @@ from lem_pipeline.sql_assets import SqlFile
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 
-COMING = {"docs/security.md", "docs/shadow.md"}  # written elsewhere at the same time; empty this once they are here
+# Written elsewhere at the same time; empty both once they are here.
+COMING = {"docs/security.md", "docs/shadow.md"}
+COMING_COMMANDS = {"status", "doctor"}
 EXTEND = "docs/extend.md"
 A_READER = 240  # words a minute
 
@@ -74,6 +78,25 @@ def test_every_block_of_a_page_runs_as_it_stands(page: str, reader: Reader, subt
             reader.follow(block)
 
 
+def test_a_block_that_does_not_run_is_noticed(reader: Reader) -> None:
+    wrong = {
+        "python": "import mflow",
+        "sh": "make dmo",
+        "sh ": "lem promote lem-crypto --version 9 --reason because",
+        "sh  ": "ls nowhere",
+        "sql": "from reports.nothing",
+        "sql ": "create table raw.crypto_bars (symbol text)",
+        "toml": "[training]\nmax_epoch = 3",
+        "json": "{'single': 1}",
+        "text": "lem_pipelines/   orchestration",
+        "diff": "+++ b/sql/features/bar_features.sql\n@@\n-no such line\n",
+        "yaml": "home: var/demo",
+    }
+    for language, text in wrong.items():
+        with pytest.raises(Exception):  # noqa: B017, of whatever kind
+            reader.follow(Block("a page", 1, language.strip(), "", text))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_of_a_page_leads_to_a_file(page: str) -> None:
     targets = re.findall(r"\]\((?!http)([^)#]+)", (REPOSITORY / page).read_text())
@@ -93,6 +116,15 @@ def test_every_file_that_is_named_exists() -> None:
     assert {
         path for path in named if not ((REPOSITORY / path).exists() or (REPOSITORY / "tests" / path).exists())
     } == set()
+
+
+def test_every_make_target_and_every_command_that_is_named_exists() -> None:
+    text = "".join((REPOSITORY / page).read_text() for page in PAGES)
+    targets = sorted(set(re.findall(r"`make ([a-z0-9-]+)", text)))
+    assert len(targets) > 10
+    subprocess.run(["make", "--dry-run", *targets], cwd=REPOSITORY, check=True, capture_output=True)
+    commands = set(re.findall(r"`(?:\.venv/bin/)?lem ([a-z-]+)", text)) - COMING_COMMANDS
+    assert len(commands) > 4 and commands <= set(get_command(app).commands)
 
 
 def test_every_page_can_be_found_from_the_readme() -> None:

@@ -1,4 +1,4 @@
-"""What the documentation shows of the definitions: the asset graph as a picture in Mermaid, the checks in a table."""
+"""What the documentation shows of the definitions: the asset graph in Mermaid, jobs and checks as tables."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +22,19 @@ def mermaid(definitions: dg.Definitions) -> str:
         told = [_counted(assets[group], "asset"), *([_counted(checks[group], "check")] if checks[group] else [])]
         lines.append(f'    {group}["<b>{group}</b><br>{"<br>".join(told)}"]')
     return "\n".join([*lines, *(f"    {above} --> {below}" for above, below in sorted(_direct(made_of)))])
+
+
+def job_table(definitions: dg.Definitions) -> str:
+    """Every job, schedule and sensor in Markdown: when it runs, and what it does."""
+    repository = definitions.get_repository_def()
+    jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
+    rows = [
+        *((job.name, "when you launch it", job.description) for job in sorted(jobs, key=lambda job: job.name)),
+        *((each.name, f"schedule of `{each.job_name}`", each.description) for each in repository.schedule_defs),
+        *((each.name, "sensor", each.description) for each in repository.sensor_defs),
+    ]
+    told = [f"| `{name}` | {when} | {what} |" for name, when, what in rows]
+    return "\n".join(["| job | runs | does |", "|---|---|---|", *told])
 
 
 def check_table(definitions: dg.Definitions) -> str:
