@@ -112,7 +112,7 @@ class MarketSettings(Strict):
         start: First day.
         end: The day after the last one; without it, up to the last closed bar.
         unseen: Instruments that are tested on and that no model is trained on.
-        price: At which child orders fill: the ``vwap``, or the typical price where there is none; or ``typical`` throughout.
+        price: What child orders fill at: ``vwap``, the typical price where there is none; or ``typical`` throughout.
     """
 
     bars: Source
