@@ -6,7 +6,7 @@ LEM     := .venv/bin/lem
 STUDIES := $(patsubst lem_pipeline/profiles/%.toml,%,$(wildcard lem_pipeline/profiles/archive-*.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo archive report $(STUDIES) live replay ui mlflow test bare lint audit bench optimum clean
+.PHONY: help demo archive report $(STUDIES) live replay ui mlflow test bare lint audit bench optimum docs pictures clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -68,6 +68,12 @@ bench: .venv/installed ## one benchmark: make bench NAME=settle, evaluate, sessi
 
 optimum: .venv/installed ## the model against the known optimum on simulated walks, JSON lines
 	@.venv/bin/python -m benchmarks.optimum
+
+docs: .venv/installed ## the generated parts of the documentation: settings, asset graph
+	.venv/bin/python -m lem_pipeline.generated_docs .
+
+pictures: .venv/installed ## the pictures of the documentation, from a finished make demo
+	LEM_PROFILE=$(PROFILE) .venv/bin/python -m lem_pipeline.pictures docs/pictures
 
 clean: ## remove the environment and everything the pipeline wrote
 	rm -rf .venv var

@@ -67,7 +67,13 @@ MirrorAddress = Annotated[SecretStr, AfterValidator(_of_a_mirror)]  # it may hol
 
 
 class SimulatedSource(Strict):
-    """Bars of the seeded simulated market."""
+    """Bars of the seeded simulated market.
+
+    Attributes:
+        source: Bars drawn by a random generator; every figure made of them says so.
+        seed: Another seed, another market.
+        origin: Day of the first bar.
+    """
 
     source: Literal["simulated"]
     seed: int = 7
@@ -75,40 +81,66 @@ class SimulatedSource(Strict):
 
 
 class ArchiveSource(Strict):
-    """Bars of a user's parquet or CSV files."""
+    """Bars of a user's parquet or CSV files.
+
+    Attributes:
+        source: Bars of files.
+        path: A file, or a folder of them; below the folder ``archive`` of the settings, unless it is absolute.
+        price_basis: ``split_adjusted`` where later splits have rescaled the prices.
+    """
 
     source: Literal["archive"]
-    path: str  # below the folder `archive` of the settings, unless it is absolute
+    path: str
     price_basis: Literal["as_traded", "split_adjusted"] = "as_traded"
 
 
 class CcxtSource(Strict):
-    """Bars of the first crypto exchange that serves this country."""
+    """Bars of the first crypto exchange that serves this country.
+
+    Attributes:
+        source: Bars of an exchange that ccxt knows.
+        venues: Exchanges by their names in ccxt, in order of preference.
+        api_url: A mirror of the exchanges' public API, such as ``make replay``.
+    """
 
     source: Literal["ccxt"]
-    venues: list[str] = Field(default=["binance"], min_length=1)  # in order of preference
-    api_url: MirrorAddress | None = None  # a mirror of the exchanges' public API
+    venues: list[str] = Field(default=["binance"], min_length=1)
+    api_url: MirrorAddress | None = None
 
 
 class YFinanceSource(Strict):
-    """Daily bars of Yahoo Finance."""
+    """Daily bars of Yahoo Finance.
+
+    Attributes:
+        source: Daily bars of US shares.
+        api_url: A mirror of Yahoo's chart API, such as ``make replay``.
+    """
 
     source: Literal["yfinance"]
-    api_url: MirrorAddress | None = None  # a mirror of Yahoo's chart API
+    api_url: MirrorAddress | None = None
 
 
 Source = Annotated[SimulatedSource | ArchiveSource | CcxtSource | YFinanceSource, Field(discriminator="source")]
 
 
 class MarketSettings(Strict):
-    """One asset class: where its bars come from, which instruments, since when."""
+    """One asset class: where its bars come from, which instruments, since when.
+
+    Attributes:
+        bars: Where bars come from, never with a silent fallback; see the sources below.
+        instruments: What to fetch.
+        start: First day.
+        end: The day after the last one; without it, up to the last closed bar.
+        unseen: Instruments that are tested on and that no model is trained on.
+        price: What child orders fill at: ``vwap``, the typical price where there is none; or ``typical`` throughout.
+    """
 
     bars: Source
     instruments: list[Instrument] = Field(min_length=1)
     start: date
-    end: date | None = None  # exclusive; None means up to the last closed bar
-    unseen: list[str] = []  # instruments that are tested on and that no model is trained on
-    price: Literal["vwap", "typical"] = "vwap"  # at which child orders fill; typical: also where the VWAP is known
+    end: date | None = None
+    unseen: list[str] = []
+    price: Literal["vwap", "typical"] = "vwap"
 
     @model_validator(mode="after")
     def _unseen_among_others(self) -> Self:
@@ -130,10 +162,16 @@ class MarketSettings(Strict):
 
 
 class CryptoSettings(MarketSettings):
-    """A market around the clock: how long the bars of its source last, and those that orders trade in."""
+    """A market around the clock: how long the bars of its source last, and those that orders trade in.
+
+    Attributes:
+        source_bar_minutes: Length of the bars that the source is asked for.
+        bar_minutes: Length of the bars that orders trade in, counted from midnight UTC of 1970-01-01 on: a multiple of
+            ``source_bar_minutes``.
+    """
 
     source_bar_minutes: int = Field(default=60, ge=1, le=DAY_MINUTES)
-    bar_minutes: int = Field(default=60, ge=1, le=DAY_MINUTES)  # from midnight UTC of 1970-01-01 on
+    bar_minutes: int = Field(default=60, ge=1, le=DAY_MINUTES)
 
     @model_validator(mode="after")
     def _lengths_that_the_source_can_give(self) -> Self:
@@ -157,7 +195,12 @@ class CryptoSettings(MarketSettings):
 
 
 class SplitSettings(Strict):
-    """How time is cut into training, validation and test, as fractions of an asset class's bars."""
+    """How time is cut into training, validation and test, as fractions of an asset class's bars.
+
+    Attributes:
+        train: What models are fitted to.
+        validation: What settings and the epoch that is kept are chosen on. The rest is the test, a hold-out.
+    """
 
     train: float = Field(default=0.7, gt=0, lt=1)
     validation: float = Field(default=0.15, gt=0, lt=1)
@@ -170,15 +213,26 @@ class SplitSettings(Strict):
 
 
 class WalkForwardSettings(Strict):
-    """How often the way a model is made is tried on years before the hold-out."""
+    """How often the way a model is made is tried on years before the hold-out.
+
+    Attributes:
+        folds: Stretches of time that a model is trained anew for.
+        seeds: Seeds of training, in every fold.
+        workers: Fits at a time; without it, one per core, or one where a GPU trains.
+    """
 
     folds: int = Field(default=0, ge=0)
-    seeds: int = Field(default=1, ge=1)  # of training, in every fold
-    workers: int | None = Field(default=None, ge=1)  # fits at a time; None for one per core, or one where a GPU trains
+    seeds: int = Field(default=1, ge=1)
+    workers: int | None = Field(default=None, ge=1)
 
 
 class Rival(Strict):
-    """A model that differs in its recurrence alone, registered beside the one it is compared with."""
+    """A model that differs in its recurrence alone, registered beside the one it is compared with.
+
+    Attributes:
+        rival_of: The model whose orders it plays.
+        recurrence: Its recurrence.
+    """
 
     rival_of: str
     recurrence: Recurrence
@@ -205,7 +259,24 @@ class TrainingSettings(TrainingConfig):
 
 
 class Settings(BaseSettings):
-    """Everything a run depends on besides code and data."""
+    """Everything a run depends on besides code and data.
+
+    Attributes:
+        profile: The profile, as ``LEM_PROFILE`` names it.
+        home: The folder that holds everything a profile writes.
+        archive: The folder that paths of archives start from.
+        crypto: The market around the clock; left out where no model trains on it.
+        dow: The market with daily sessions; left out where no model trains on it.
+        dow_members_only: Windows of a Dow name only while it was in the index; false for shares that never were.
+        patience_s: Seconds to wait for other programs to close the warehouse.
+        models: Which models there are, and the asset classes each trains on; ``["crypto", "dow"]`` trains one on both.
+        model: The network and its orders.
+        training: How a model is fitted.
+        splits: How time is cut.
+        rivals: Models that differ in their recurrence alone and play the same orders.
+        walk_forward: How often the way a model is made is tried on earlier years.
+        studies: Other profiles, whose finished results the report shows beside its own.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="LEM_",
@@ -215,20 +286,20 @@ class Settings(BaseSettings):
         toml_file=PROFILES / "demo.toml",
     )
 
-    profile: str = "demo"  # what LEM_PROFILE says
+    profile: str = "demo"
     home: Path = Path("var/demo")
-    archive: Path = Path()  # the folder that archive paths start from
+    archive: Path = Path()
     crypto: CryptoSettings | None = None
     dow: MarketSettings | None = None
-    dow_members_only: bool = True  # build windows of a name only while it was in the index
-    patience_s: float = 60  # how long to wait for other programs to close the warehouse
+    dow_members_only: bool = True
+    patience_s: float = 60
     models: dict[str, list[Literal["crypto", "dow"]]]
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     splits: SplitSettings = SplitSettings()
     rivals: dict[str, Rival] = {}
     walk_forward: WalkForwardSettings = WalkForwardSettings()
-    studies: list[str] = []  # other profiles, whose finished results the report shows beside its own
+    studies: list[str] = []
 
     @model_validator(mode="after")
     def _names_are_those_of_models(self) -> Self:

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,45 @@ def no_remembered_zones(tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("yfinance") / "file"
     file.touch()
     yfinance.set_tz_cache_location(str(file / "folder"))
+
+
+# The profile of `make demo`, small enough for tests.
+SMALL_DEMO = {
+    "LEM_CRYPTO__INSTRUMENTS": '["BTC/USDT", "ETH/USDT"]',
+    "LEM_CRYPTO__END": "2024-03-15",
+    "LEM_DOW__INSTRUMENTS": '["AAPL", "IBM"]',
+    "LEM_DOW__END": "2020-06-01",
+    "LEM_MODEL__LOOKBACK": "8",
+    "LEM_MODEL__WIDTH": "8",
+    "LEM_MODEL__ATTENTION_HEADS": "2",
+    "LEM_MODEL__MEMORY_WIDTH": "4",
+    "LEM_MODEL__HEAD_WIDTH": "8",
+    "LEM_TRAINING__BATCH_SIZE": "16",
+    "LEM_TRAINING__BATCHES_PER_EPOCH": "2",
+    "LEM_TRAINING__MAX_EPOCHS": "1",
+    "LEM_TRAINING__VALIDATION_ORDERS": "16",
+}
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the main job of a small demo has run; its home is ``var/demo``. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("demo")
+    environment = {**os.environ, **SMALL_DEMO, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "lem_pipeline.cli", "run", "--profile", "demo"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def as_in_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings that the small demo ran with."""
+    for name, value in SMALL_DEMO.items():
+        monkeypatch.setenv(name, value)

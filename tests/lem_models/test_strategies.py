@@ -20,6 +20,7 @@ from builders import (
     rng,
     tiny_lem,
 )
+from documentation import documented
 from torch import Tensor
 
 from lem_models.baselines import Strategy
@@ -43,6 +44,7 @@ MODELS: dict[str, tuple[Strategy, Limits]] = {
     "LEM without recurrence": (tiny_lem(recurrence="none"), FREE),
     "LEM under limits": (tiny_lem(seed=0, floor=CAPPED.floor, cap=CAPPED.cap), CAPPED),
 }
+EarlyHalf = documented("docs/extend.md", "EarlyHalf")
 LINEAR = torch.randn(len(FEATURES), HORIZON, generator=rng(5)), torch.randn(HORIZON, generator=rng(6))
 BASELINES: dict[str, tuple[Strategy, Limits]] = {
     "TWAP": (Twap(FREE), FREE),
@@ -55,6 +57,8 @@ BASELINES: dict[str, tuple[Strategy, Limits]] = {
     "static linear under limits": (StaticLinear(CAPPED, *LINEAR), CAPPED),
     "buyback heuristic": (BuybackHeuristic(FREE), FREE),
     "buyback heuristic under limits": (BuybackHeuristic(CAPPED), CAPPED),
+    "early half, of docs/extend.md": (EarlyHalf(FREE), FREE),
+    "early half, of docs/extend.md, under limits": (EarlyHalf(CAPPED), CAPPED),
     "no-forecast stopping": (OptimalStopping(FREE), FREE),
     "no-forecast stopping under limits": (OptimalStopping(CAPPED), CAPPED),
 }
@@ -237,7 +241,7 @@ def test_asking_twice_gives_the_same_schedule_and_leaves_the_orders_alone(strate
 
 def test_every_strategy_has_a_name_of_its_own_kind():
     names = {strategy.name for strategy, _ in STRATEGIES.values()}
-    fixed = {"TWAP", "volume curve", "dynamic VWAP", "static linear"}
+    fixed = {"TWAP", "volume curve", "dynamic VWAP", "static linear", "early half"}
     assert names == {"LEM", "buyback heuristic", "no-forecast stopping"} | fixed
 
 
