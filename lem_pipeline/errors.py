@@ -65,6 +65,10 @@ class UnknownVersionError(LemError):
     """The registry has no such model, version or alias, or cannot load it."""
 
 
+class ShadowError(LemError):
+    """A champion that cannot be replayed on today's order windows."""
+
+
 class ComparisonError(LemError):
     """Two versions that were not made for the same orders."""
 

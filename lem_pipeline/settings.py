@@ -157,6 +157,16 @@ class WalkForwardSettings(Strict):
     workers: int | None = Field(default=None, ge=1)  # fits at a time; None for one per core, or one where a GPU trains
 
 
+class ShadowSettings(Strict):
+    """When the champion's newest orders count as drift, which asks for retraining."""
+
+    feature_days: int = Field(default=28, ge=1)  # newest days whose features are judged, once there are as many
+    feature_psi: float = Field(default=0.25, gt=0)  # population stability index from which a feature may have drifted
+    edge_days: int = Field(default=182, ge=1)  # newest days whose edge over no-forecast stopping is judged
+    fewest_edge_days: int = Field(default=28, ge=1)  # from the first shadow order to the last before an edge is judged
+    edge_fall_sigma: float = Field(default=0.0, ge=0)  # fall since the hold-out that is let pass, in σ of one bar
+
+
 class Rival(Strict):
     """A model that differs in its recurrence alone, registered beside the one it is compared with."""
 
@@ -204,6 +214,7 @@ class Settings(BaseSettings):
     splits: SplitSettings = SplitSettings()
     rivals: dict[str, Rival] = {}
     walk_forward: WalkForwardSettings = WalkForwardSettings()
+    shadow: ShadowSettings = ShadowSettings()
     studies: list[str] = []  # other profiles, whose finished results the report shows beside its own
 
     @model_validator(mode="after")
