@@ -20,7 +20,7 @@ from lem_pipeline.storage import Warehouse
 
 Row = dict[str, Any]
 
-_FEWEST_STRETCHES = 5  # of training, to say what is usual
+_FEWEST_STRETCHES = 20  # of training, all of which a feature exceeds by luck one time in 21
 _ENDS = {"mean": "", "low": "low_", "high": "high_"}
 _DAYS = dict.fromkeys(("first_day", "last_day"), pa.date32())
 _VERDICT = {**dict.fromkeys(("is_judged", "is_drift"), pa.bool_()), "reason": pa.string()}
@@ -66,11 +66,12 @@ def feature_drift(
         watch: The champion.
         asset_classes: What it trades.
         horizon: Bars of an order.
-        rules: Days and threshold.
+        rules: Weeks and threshold.
 
     Yields:
         Rows of ``FEATURES_SCHEMA``; none without shadow orders.
     """
+    days = 7 * rules.feature_weeks  # every day of the week as often as in training
     if not warehouse.has_table(SHADOW):
         return
     found = warehouse.read(
@@ -80,13 +81,13 @@ def feature_drift(
             "version": watch.version,
             "asset_classes": list(asset_classes),
             "horizon": horizon,
-            "days": rules.feature_days,
+            "days": days,
             "trained_from": watch.trained_from,
             "chosen_until": watch.chosen_until,
         },
     )
     for row in found.to_pylist():
-        too_few = _too_few(row["last_day"] - row["first_day"], rules.feature_days)
+        too_few = _too_few(row["last_day"] - row["first_day"], days)
         if not too_few and row["stretches"] < _FEWEST_STRETCHES:
             too_few = f"training holds {row['stretches']} stretches as long, too few to say what is usual"
         is_drift = row["psi"] >= rules.feature_psi and row["psi"] > (row["highest_training_psi"] or 0)
@@ -194,6 +195,8 @@ def _told(row: Row, falls: bool, loses: bool) -> str:
     now = f"{with_interval(row)} bps over no-forecast stopping since {row['first_day']:%Y-%m-%d}"
     if row["holdout_mean_bps"] is None:
         before = "its hold-out is not stored to compare with"
+    elif math.isnan(row["change_sigma"] + row["minimum_detectable_change_sigma"]):
+        before = f"on its hold-out {signed(row['holdout_mean_bps'])}, of too few days to compare with"
     else:
         change = with_interval(
             {f"{end}_sigma": row[f"{prefix}change_sigma"] for end, prefix in _ENDS.items()}, "sigma", digits=3

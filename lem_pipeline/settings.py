@@ -160,7 +160,7 @@ class WalkForwardSettings(Strict):
 class ShadowSettings(Strict):
     """When the champion's newest orders count as drift, which asks for retraining."""
 
-    feature_days: int = Field(default=28, ge=1)  # newest days whose features are judged, once there are as many
+    feature_weeks: int = Field(default=2, ge=1)  # newest weeks whose features are judged, once there are as many
     feature_psi: float = Field(default=0.25, gt=0)  # population stability index from which a feature may have drifted
     edge_days: int = Field(default=182, ge=1)  # newest days whose edge over no-forecast stopping is judged
     fewest_edge_days: int = Field(default=28, ge=1)  # from the first shadow order to the last before an edge is judged

@@ -81,7 +81,7 @@ def shadow_orders(context: dg.AssetExecutionContext, warehouse: Warehouse, track
     op_tags=FIRST,
 )
 def feature_drift(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
-    """One row per model, asset class and feature: how far its newest bars are from the time the champion was made in."""
+    """One row per model, asset class and feature: how far its newest bars are from those of the champion's training."""
     from lem_pipeline import drift
 
     chosen, rules = settings(), settings().shadow
@@ -92,7 +92,7 @@ def feature_drift(context: dg.AssetExecutionContext, warehouse: Warehouse, track
             for watch in champions
             for row in drift.feature_drift(warehouse, watch, chosen.models[watch.model], chosen.model.horizon, rules)
         ]
-        note_findings(warehouse, "features", rows, rules.feature_days, context.run.run_id)
+        note_findings(warehouse, "features", rows, 7 * rules.feature_weeks, context.run.run_id)
         table = warehouse.write_table("reports.feature_drift", pa.Table.from_pylist(rows, drift.FEATURES_SCHEMA))
     shown = [{name: _readable(row[name]) for name in SHOWN} for row in rows[:MOST_ROWS]]
     return dg.MaterializeResult(
