@@ -85,6 +85,15 @@ def played_as(warehouse: Warehouse, model: str, version: str, names: tuple[str, 
     return names[last[0] != version] if version in (last or ()) else None
 
 
+def last_order(warehouse: Warehouse, model: str) -> datetime | None:
+    """Start of the last test order of a model, whichever of its versions played it; None where none is stored."""
+    if not warehouse.has_table(UNCAPPED):
+        return None
+    last = warehouse.read(f"select max(bar_start) as start from {UNCAPPED} where model = $model", {"model": model})
+    start: datetime | None = last["start"][0].as_py()
+    return start
+
+
 def forget_other_models(warehouse: Warehouse, table: str, models: list[str]) -> None:
     """Delete the results of models that the settings no longer name."""
     with warehouse.transaction() as connection:

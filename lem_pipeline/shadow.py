@@ -19,7 +19,7 @@ from lem_models.baselines.optimal_stopping import OptimalStopping
 from lem_models.evaluation import evaluate
 from lem_pipeline.contestants import charged
 from lem_pipeline.errors import ShadowError
-from lem_pipeline.holdout import Look, note
+from lem_pipeline.holdout import Look, last_order, note
 from lem_pipeline.panel import OrderPanel, read_panel
 from lem_pipeline.results import order_results
 from lem_pipeline.settings import Settings
@@ -42,7 +42,8 @@ class Watch:
         trained_from: First bar of its training orders.
         chosen_until: Last bar of its validation orders.
         holdout_until: Last bar of its hold-out.
-        untouched_since: Last bar of any hold-out of the model's versions; shadow orders begin after it.
+        untouched_since: Last bar of any hold-out of the model's versions, or start of a later test order; shadow orders
+            begin after it.
     """
 
     model: str
@@ -58,7 +59,7 @@ class Watch:
         return f"{self.model}/{self.version}"
 
 
-def under_watch(tracking: Tracking, model: str) -> Watch | None:
+def under_watch(warehouse: Warehouse, tracking: Tracking, model: str) -> Watch | None:
     """The champion of a model; None where no version trades.
 
     Raises:
@@ -76,6 +77,9 @@ def under_watch(tracking: Tracking, model: str) -> Watch | None:
         )
     trained_from, chosen_until, until = (datetime.fromisoformat(str(moment)) for moment in seen)
     holdouts = [datetime.fromisoformat(tags["data.until"]) for tags in versions.values() if "data.until" in tags]
+    # Somebody may have evaluated again on bars that came later than any version.
+    if played := last_order(warehouse, model):
+        holdouts.append(played)
     return Watch(model, str(champion.version), trained_from, chosen_until, until, max(holdouts))
 
 
@@ -85,7 +89,7 @@ def shadow(chosen: Settings, warehouse: Warehouse, tracking: Tracking, model: st
     Raises:
         ShadowError: The champion was made for other order windows than today's.
     """
-    watch = under_watch(tracking, model)
+    watch = under_watch(warehouse, tracking, model)
     if watch is None:
         return f"{model}: no version trades yet; nothing to shadow"
     data = read_panel(warehouse, chosen.models[model])

@@ -44,8 +44,11 @@ EDGE_COLUMNS = {
 # Before anything trains: a new version takes the newest bars into a hold-out of its own.
 FIRST = {"dagster/priority": "1"}
 MOST_ROWS = 20
-SHOWN = ["model", "asset_class", "feature", "psi", "highest_training_psi", "training_mean", "newest_mean", "is_drift"]
-SHOWN_SCHEMA = dg.TableSchema([dg.TableColumn(name) for name in SHOWN])
+SHOWN_FEATURES = ["model", "asset_class", "feature", "psi", "highest_training_psi", "training_mean", "newest_mean"]
+SHOWN_EDGES = [
+    *["model", "version", "asset_class", "first_day", "last_day", "order_windows", "days"],
+    *["mean_bps", "low_bps", "high_bps", "minimum_detectable_bps", "holdout_mean_bps"],
+]
 
 
 @dg.asset(
@@ -86,7 +89,7 @@ def feature_drift(context: dg.AssetExecutionContext, warehouse: Warehouse, track
 
     chosen, rules = settings(), settings().shadow
     with explained():
-        champions = _champions(tracking)
+        champions = _champions(warehouse, tracking)
         rows = [
             row
             for watch in champions
@@ -94,11 +97,10 @@ def feature_drift(context: dg.AssetExecutionContext, warehouse: Warehouse, track
         ]
         note_findings(warehouse, "features", rows, 7 * rules.feature_weeks, context.run.run_id)
         table = warehouse.write_table("reports.feature_drift", pa.Table.from_pylist(rows, drift.FEATURES_SCHEMA))
-    shown = [{name: _readable(row[name]) for name in SHOWN} for row in rows[:MOST_ROWS]]
     return dg.MaterializeResult(
         metadata={
             "champions": _named(champions),
-            "most_drifted": dg.MetadataValue.table([dg.TableRecord(row) for row in shown], SHOWN_SCHEMA),
+            "most_moved": _table(sorted(rows, key=lambda row: -row["psi"])[:MOST_ROWS], SHOWN_FEATURES),
             **table_metadata(table.columns, table.rows, FEATURE_COLUMNS),
         }
     )
@@ -122,7 +124,7 @@ def edge_drift(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     rules, pictures = settings().shadow, {}
     rows: list[dict[str, Any]] = []
     with explained():
-        champions = _champions(tracking)
+        champions = _champions(warehouse, tracking)
         for watch in champions:
             rows += drift.edge_drift(warehouse, watch, rules)
             newest = drift.shadow_days(warehouse, watch, rules.edge_days)
@@ -134,6 +136,7 @@ def edge_drift(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     return dg.MaterializeResult(
         metadata={
             "champions": _named(champions),
+            "edges": _table(rows, SHOWN_EDGES),
             "verdict": "\n".join(row["reason"] for row in rows) or "no shadow orders yet",
             **pictures,
             **table_metadata(table.columns, table.rows, EDGE_COLUMNS),
@@ -141,18 +144,22 @@ def edge_drift(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     )
 
 
-def _champions(tracking: Tracking) -> "list[Watch]":
+def _champions(warehouse: Warehouse, tracking: Tracking) -> "list[Watch]":
     from lem_pipeline.shadow import under_watch
 
-    return [watch for model in settings().models if (watch := under_watch(tracking, model))]
+    return [watch for model in settings().models if (watch := under_watch(warehouse, tracking, model))]
 
 
 def _named(champions: "list[Watch]") -> str:
     return ", ".join(watch.name for watch in champions) or "no version trades yet"
 
 
-def _readable(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _table(rows: list[dict[str, Any]], columns: list[str]) -> dg.TableMetadataValue:
+    def readable(value: object) -> str:
+        return f"{value:.3f}" if isinstance(value, float) else "–" if value is None else str(value)
+
+    records = [dg.TableRecord({name: readable(row[name]) for name in columns}) for row in rows]
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name) for name in columns]))
 
 
 def drift_check(table: str, name: str, claim: str) -> dg.AssetChecksDefinition:

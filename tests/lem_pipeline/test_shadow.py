@@ -27,7 +27,7 @@ from lem_pipeline.holdout import LOOKS, UNCAPPED, Look, look_once, looks
 from lem_pipeline.panel import read_panel
 from lem_pipeline.results import order_results
 from lem_pipeline.settings import ModelSettings, Settings, ShadowSettings, settings, settings_of
-from lem_pipeline.shadow import SHADOW, Watch, replay, shadow, under_watch
+from lem_pipeline.shadow import SHADOW, Watch, replay, shadow, shadow_rows, under_watch
 from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking, model_code_hash
@@ -152,8 +152,8 @@ def copy(tmp_path, after) -> Warehouse:
 
 
 @pytest.fixture(scope="module")
-def watch(champion) -> Watch:
-    found = under_watch(champion, NAME)
+def watch(before, champion) -> Watch:
+    found = under_watch(before, champion, NAME)
     assert found and found.name == "lem-crypto/1"
     return found
 
@@ -264,6 +264,20 @@ def test_the_hold_out_of_a_later_version_is_spared_as_well(copy, chosen, newer):
     assert "new order windows since 2024-07-16 23:00" in said
     assert begins(orders(copy)).min() == HALF_WAY
     assert set(read(copy, f"select distinct version from {SHADOW}")["version"]) == {"1"}
+
+
+def test_test_orders_that_somebody_played_on_later_bars_are_spared_as_well(copy, champion):
+    last = HALF_WAY - timedelta(hours=HORIZON)
+    execute(
+        copy, f"insert into {UNCAPPED} by name select model, '{last}'::timestamptz as bar_start from {UNCAPPED} limit 1"
+    )
+    found = under_watch(copy, champion, NAME)
+    assert found and found.untouched_since == last
+    (played,) = set(read(copy, f"select min(bar_start) as start from {SHADOW}")["start"])
+    assert played < last  # before that look, as it may
+    data = read_panel(copy, ["crypto"])
+    rows = shadow_rows(data, found, HORIZON, pd.DataFrame(columns=["asset_class", "symbol", "bar_start"]))
+    assert data.keys["bar_start"].take(rows.numpy()).to_pandas().min() == HALF_WAY
 
 
 def test_orders_played_before_a_later_version_took_their_bars_stay(copy, chosen, newer):
@@ -434,9 +448,10 @@ def test_drift_is_shown_warned_of_and_asks_for_one_training(profile, chosen, cha
     assert verdicts(first)["the_champion_keeps_its_edge"].passed
     page = first.asset_materializations_for_node("reports__feature_drift")[0].metadata
     assert page["champions"].value == "lem-crypto/1"
-    assert "volume_surprise" in page["most_drifted"].records[0].data["feature"]
+    assert "volume_surprise" in page["most_moved"].records[0].data["feature"]
     page = second.asset_materializations_for_node("reports__edge_drift")[0].metadata
     assert "bps over no-forecast stopping since 2024-07-01" in page["verdict"].value
+    assert page["edges"].records[0].data["days"] == "31"
     assert "data:image/png;base64," in page[NAME].value
     assert len(read(tenfold, f"from {FINDINGS}")) == 1
     assert len(asked(tenfold)[0]) == 1
