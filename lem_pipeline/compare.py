@@ -13,8 +13,8 @@ from lem_pipeline.errors import ComparisonError, WarehouseError
 from lem_pipeline.holdout import COMPARED, Look, note
 from lem_pipeline.panel import OrderPanel, read_panel
 from lem_pipeline.report.tables import shown_durations
+from lem_pipeline.results import daily_improvements, order_results
 from lem_pipeline.settings import settings
-from lem_pipeline.sql_assets import SQL
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking, code_version, model_code_hash
 from lem_pipeline.versions import OnPanel, Version, load_version
@@ -126,7 +126,7 @@ def compare(
                 f"{strategy.name} was trained on {', '.join(strategy.missing)}, which today's features no longer have"
             )
     orders = pa.concat_tables(_played(played, data, asset_classes, split))
-    found = difference_intervals(_daily(orders), one.name, other.name)
+    found = difference_intervals(daily_improvements(orders), one.name, other.name)
     spread = _single_order_std(orders).unstack("strategy")
     kinds = ["asset_class", "benchmark", "minimum_duration"]
     for column, version in (("std_one_bps", one), ("std_other_bps", other)):
@@ -138,7 +138,6 @@ def compare(
 def _played(played: list[OnPanel], data: OrderPanel, asset_classes: Sequence[str], split: Split) -> Iterator[pa.Table]:
     from lem_models.evaluation import evaluate
     from lem_pipeline.contestants import charged
-    from lem_pipeline.results import order_results
 
     config = played[0].version.config
     durations = pa.array(shown_durations(config.horizon), pa.int32())
@@ -149,17 +148,6 @@ def _played(played: list[OnPanel], data: OrderPanel, asset_classes: Sequence[str
         for table in order_results("compared", data, batches):
             shown = pc.and_(pc.equal(table["target"], "quantity"), pc.is_in(table["minimum_duration"], durations))
             yield table.filter(shown)
-
-
-def _daily(orders: pa.Table) -> pd.DataFrame:
-    """Rows of `reports.daily_improvements` of these orders."""
-    import duckdb
-
-    with duckdb.connect() as memory:
-        memory.execute("create schema results")
-        memory.register("given", orders)
-        memory.execute("create view results.order_results as from given")
-        return memory.sql((SQL / "reports/daily_improvements.sql").read_text()).df()
 
 
 def _single_order_std(orders: pa.Table) -> pd.Series:

@@ -69,6 +69,10 @@ class UntrustedVersionError(UnknownVersionError):
     """A version that this pipeline did not write, and whose code it does not run."""
 
 
+class ShadowError(LemError):
+    """A champion that cannot be replayed on today's order windows."""
+
+
 class ComparisonError(LemError):
     """Two versions that were not made for the same orders."""
 

@@ -67,6 +67,33 @@ def note(warehouse: Warehouse, look: Look, run: str) -> None:
     warehouse.append(LOOKS, pa.Table.from_pylist([row], LOOKS_SCHEMA))
 
 
+def played_as(warehouse: Warehouse, model: str, version: str, names: tuple[str, str]) -> str | None:
+    """What a version is called among the order results of its model; None where it did not play.
+
+    Args:
+        warehouse: Keeps the ledger.
+        model: Registered model.
+        version: ``lem-crypto/3``.
+        names: Of the version that is judged, and of one beside it.
+    """
+    if not warehouse.has_table(LOOKS):
+        return None
+    last = warehouse.read(
+        f"select arg_max(versions, looked_at) as versions from {LOOKS} where model = $model and results_table = $table",  # noqa: S608 - our own names, values bound
+        {"model": model, "table": UNCAPPED},
+    )["versions"][0].as_py()
+    return names[last[0] != version] if version in (last or ()) else None
+
+
+def last_order(warehouse: Warehouse, model: str) -> datetime | None:
+    """Start of the last test order of a model, whichever of its versions played it; None where none is stored."""
+    if not warehouse.has_table(UNCAPPED):
+        return None
+    last = warehouse.read(f"select max(bar_start) as start from {UNCAPPED} where model = $model", {"model": model})  # noqa: S608 - our own names, values bound
+    start: datetime | None = last["start"][0].as_py()
+    return start
+
+
 def forget_other_models(warehouse: Warehouse, table: str, models: list[str]) -> None:
     """Delete the results of models that the settings no longer name."""
     with warehouse.transaction() as connection:

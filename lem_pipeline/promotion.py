@@ -103,12 +103,17 @@ def judge(daily: pd.DataFrame, model: str, challenger: str, champion: str | None
     return decide("kept", f"champion {champion} stays, it cannot be told from it ({found}; {unseen})", **edge)
 
 
-def _edge(daily: pd.DataFrame, over: str) -> dict[str, float]:
-    """The average over headline orders; of several asset classes, the one that speaks least for the challenger."""
+def average_edges(daily: pd.DataFrame, one: str, over: str) -> pd.DataFrame:
+    """What one strategy gains over another, averaged over headline orders; a row per asset class."""
     orders = headline_orders(daily)
     orders = orders[orders["minimum_duration"].isin(key_durations(int(orders["minimum_duration"].max())))]
-    found = difference_intervals(orders, MODEL_STRATEGY, over)
-    average = found[found["benchmark"] == ALL_KINDS].sort_values("low_bps", na_position="first").iloc[0]
+    found = difference_intervals(orders, one, over)
+    return found[found["benchmark"] == ALL_KINDS]
+
+
+def _edge(daily: pd.DataFrame, over: str) -> dict[str, float]:
+    """The average over headline orders; of several asset classes, the one that speaks least for the challenger."""
+    average = average_edges(daily, MODEL_STRATEGY, over).sort_values("low_bps", na_position="first").iloc[0]
     return {name: float(average[name]) for name in ("mean_bps", "low_bps", "high_bps", "minimum_detectable_bps")}
 
 
@@ -167,7 +172,7 @@ class Desk:
         """
         if model not in self.chosen.models:
             raise PromotionError(f"there is no model {shown(model)}; the models are {', '.join(self.chosen.models)}")
-        if not self.tracking.has_versions(model):
+        if not self.tracking.versions(model):
             raise PromotionError(f"{model} has no version yet; run the main job first")
         version = self.tracking.champion(model)
         return str(version.version) if version else None

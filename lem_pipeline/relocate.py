@@ -38,7 +38,7 @@ def relocate(home: Path) -> int:
         elsewhere = [there for (there,) in known if there.endswith("/artifacts") and there != here]
         return sum(
             store.execute(
-                f"update {table} set {column} = ? || substr({column}, ?) where {column} = ? or {column} like ?",
+                f"update {table} set {column} = ? || substr({column}, ?) where {column} = ? or {column} like ?",  # noqa: S608 - our own names, values bound
                 (here, len(there) + 1, there, f"{there}/%"),
             ).rowcount
             for there in elsewhere

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lem_models.evaluation import EvaluatedBatch
 from lem_models.orders import SCENARIOS
 from lem_pipeline.panel import OrderPanel
+from lem_pipeline.sql_assets import SQL
 
 MEASURES = ("slippage_bps", "fixed_window_slippage_bps", "arrival_slippage_bps", "completion_bar", "filled_fraction")
 COSTS = ("impact_bps", "largest_participation", "mean_participation")
@@ -43,6 +45,17 @@ def headline_results(
     for table in order_results(model, data, batches):
         kind = pc.and_(pc.equal(table["benchmark"], "VWAP"), pc.equal(table["target"], "quantity"))
         yield table.filter(pc.and_(kind, pc.is_in(table["minimum_duration"], pa.array(durations, pa.int32()))))
+
+
+def daily_improvements(orders: pa.Table) -> pd.DataFrame:
+    """Rows of `reports.daily_improvements` of orders that are not in the warehouse's order results."""
+    import duckdb
+
+    with duckdb.connect() as memory:
+        memory.execute("set timezone = 'UTC'; create schema results")
+        memory.register("given", orders)
+        memory.execute("create view results.order_results as from given")
+        return memory.sql((SQL / "reports/daily_improvements.sql").read_text()).df()
 
 
 def _repeated(values: list[str], codes: np.ndarray) -> pa.Array:

@@ -226,6 +226,24 @@ class WalkForwardSettings(Strict):
     workers: int | None = Field(default=None, ge=1)
 
 
+class ShadowSettings(Strict):
+    """When the champion's newest orders count as drift, which asks for retraining.
+
+    Attributes:
+        feature_weeks: Newest weeks whose features are judged, once there are as many.
+        feature_psi: Population stability index from which a feature may have drifted.
+        edge_days: Newest days whose edge over no-forecast stopping is judged.
+        fewest_edge_days: Days from the first shadow order to the last before an edge is judged.
+        edge_fall_sigma: Fall since the hold-out that is let pass, in volatilities of one bar.
+    """
+
+    feature_weeks: int = Field(default=2, ge=1)
+    feature_psi: float = Field(default=0.25, gt=0)
+    edge_days: int = Field(default=182, ge=1)
+    fewest_edge_days: int = Field(default=28, ge=1)
+    edge_fall_sigma: float = Field(default=0.0, ge=0)
+
+
 class Rival(Strict):
     """A model that differs in its recurrence alone, registered beside the one it is compared with.
 
@@ -275,6 +293,7 @@ class Settings(BaseSettings):
         splits: How time is cut.
         rivals: Models that differ in their recurrence alone and play the same orders.
         walk_forward: How often the way a model is made is tried on earlier years.
+        shadow: When the champion's newest orders count as drift.
         studies: Other profiles, whose finished results the report shows beside its own.
     """
 
@@ -299,6 +318,7 @@ class Settings(BaseSettings):
     splits: SplitSettings = SplitSettings()
     rivals: dict[str, Rival] = {}
     walk_forward: WalkForwardSettings = WalkForwardSettings()
+    shadow: ShadowSettings = ShadowSettings()
     studies: list[str] = []
 
     @model_validator(mode="after")

@@ -100,10 +100,6 @@ class Tracking(dg.ConfigurableResource):
         """The version that was registered last."""
         return self.client().get_model_version_by_alias(name, CHALLENGER)
 
-    def has_versions(self, name: str) -> bool:
-        """Whether a version of the model was ever registered."""
-        return bool(self.client().search_model_versions(f"name = '{name}'", max_results=1))
-
     def champion(self, name: str) -> "ModelVersion | None":
         """The version that trades, if any does."""
         client = self.client()
@@ -130,16 +126,19 @@ class Tracking(dg.ConfigurableResource):
         Raises:
             PromotionError: There is none of that number.
         """
-        versions = {str(v.version): v for v in self.client().search_model_versions(f"name = '{name}'")}
+        versions = {str(v.version): v for v in self.versions(name)}
         if number not in versions:
             known = ", ".join(sorted(versions, key=int)) or "none"
             raise PromotionError(f"{name} has no version {shown(number)}; it has {known}")
         return versions[number]
 
+    def versions(self, name: str) -> "list[ModelVersion]":
+        """Every registered version of a model; none where the model was never registered."""
+        return list(self.client().search_model_versions(f"name = '{name}'"))
+
     def registered(self, name: str, fingerprint: str) -> "ModelVersion | None":
         """The version of a model made from the same data, code and settings, if there is one."""
-        versions = self.client().search_model_versions(f"name = '{name}'")
-        return next((v for v in versions if v.tags.get("fingerprint") == fingerprint), None)
+        return next((v for v in self.versions(name) if v.tags.get("fingerprint") == fingerprint), None)
 
     def register(self, name: str, model: "LEM", example: "OrderBatch", tags: Mapping[str, str]) -> "ModelVersion":
         """Log a model in the active run, register it and point alias ``challenger`` at the new version.

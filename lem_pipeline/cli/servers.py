@@ -19,7 +19,7 @@ def ui(profile: Profile = "demo", port: int = 3000) -> None:
     prepare(profile)
     workspace = Path(__file__).parents[2] / "workspace.yaml"
     arguments = ["dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", "dagster", *arguments])  # noqa: S606 - no shell, and our own words
+    os.execv(sys.executable, [sys.executable, "-m", "dagster", *arguments])
 
 
 def mlflow(profile: Profile = "demo", port: int = 5000) -> None:
@@ -33,7 +33,7 @@ def mlflow(profile: Profile = "demo", port: int = 5000) -> None:
 
     store = Tracking(home=str(settings().home)).uri
     arguments = ["ui", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])  # noqa: S606 - no shell, and our own words
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 
 def replay(

@@ -325,6 +325,8 @@ def test_the_first_version_trades_and_the_log_says_why(first_run: subprocess.Com
     logged = table(home, "select model, action, champion_after, decided_by from results.promotion_log order by all")
     assert logged == [("lem-crypto", "promoted", "1", "rule"), ("lem-dow", "promoted", "1", "rule")]
     assert "lem-crypto/1 is promoted: no version traded before" in first_run.stdout
+    # Shadow orders are played before anything trains.
+    assert "lem-crypto: no version trades yet; nothing to shadow" in first_run.stdout
 
 
 def test_the_registry_shows_a_card_with_purpose_data_results_gates_and_limits(
@@ -351,6 +353,7 @@ def test_a_second_run_loses_and_doubles_nothing(first_run: subprocess.CompletedP
     assert "version 1 was made from the same data, code and settings" in done.stdout
     assert "has met these test orders before; its results are kept" in done.stdout
     assert "2 fits on earlier years, 0 of them to train" in done.stdout
+    assert "lem-crypto/1: no bars since 2024-04-14 23:00, where the last hold-out ends" in done.stdout
     looks = "select results_table, model, count(*) from results.holdout_looks group by all order by all"
     assert [count for *_, count in table(home, looks)] == [1, 1, 1, 1]
     assert " bars since " in first_run.stdout
