@@ -198,6 +198,8 @@ class Settings(BaseSettings):
     dow: MarketSettings | None = None
     dow_members_only: bool = True  # build windows of a name only while it was in the index
     patience_s: float = 60  # how long to wait for other programs to close the warehouse
+    dagster_ui: str = "http://127.0.0.1:3000"  # where people open it, for the links that MLflow shows
+    mlflow_ui: str = "http://127.0.0.1:5000"  # likewise, for those on asset pages
     models: dict[str, list[Literal["crypto", "dow"]]]
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()

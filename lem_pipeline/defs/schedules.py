@@ -36,7 +36,7 @@ COLUMNS = {
     kinds={"mlflow", "duckdb"},
     pool="duckdb",
 )
-def mean_schedules(warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
+def mean_schedules(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """One row per model, kind of order and bar: how much of the order is traded in it, on average over test windows."""
     from lem_pipeline.panel import read_panel
     from lem_pipeline.schedules import mean_schedules as means
@@ -49,6 +49,7 @@ def mean_schedules(warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeRe
             data, model = read_panel(warehouse, asset_classes), Registered(tracking.load(name))
             for asset_class in asset_classes:
                 rows = data.rows("test", chosen.horizon, asset_class)
+                context.log.info(f"{name}: mean schedules of {len(rows):,} {asset_class} windows")
                 found = means(model, data, rows, chosen.lookback, chosen.horizon)
                 parts.append(found.assign(model=name, asset_class=asset_class))
         return _written(warehouse, "results.mean_schedules", parts)
