@@ -12,6 +12,7 @@ import dagster as dg
 import sqlglot
 from sqlglot import expressions as sql
 
+from lem_pipeline.columns import SHARED
 from lem_pipeline.failures import explained
 from lem_pipeline.storage import SCHEMAS, Warehouse, Written
 
@@ -95,8 +96,9 @@ def asset_key(table: str) -> dg.AssetKey:
 
 
 def table_metadata(columns: tuple[tuple[str, str], ...], rows: int, descriptions: Mapping[str, str]) -> dict[str, Any]:
-    """Row count and column schema as the Dagster UI shows them."""
-    schema = dg.TableSchema([dg.TableColumn(name, kind, descriptions.get(name)) for name, kind in columns])
+    """Row count and column schema as the Dagster UI shows them; columns not described mean what they do elsewhere."""
+    known = SHARED | dict(descriptions)
+    schema = dg.TableSchema([dg.TableColumn(name, kind, known.get(name)) for name, kind in columns])
     return {"dagster/row_count": rows, "dagster/column_schema": schema}
 
 

@@ -22,10 +22,7 @@ INTERVALS = {
 }
 
 INTERVAL_COLUMNS = {
-    "strategy": "LEM, or a baseline on the same orders",
     "baseline": "What the model is paired with on the same orders",
-    "order_windows": "Order windows behind the mean",
-    "days": "UTC days they begin in",
     "mean_bps": "Side-averaged mean over order windows; positive is good",
     "low_bps": "Lower end of its 95 % interval, from a bootstrap of runs of days; empty for too few days",
     "high_bps": "Upper end",

@@ -120,7 +120,7 @@ def members(warehouse: Warehouse) -> dg.MaterializeResult:
 def _write(warehouse: Warehouse, table: str, rows: pd.DataFrame) -> dg.MaterializeResult:
     with explained():
         done = warehouse.write_table(table, pa.Table.from_pandas(rows, preserve_index=False))
-    return dg.MaterializeResult(metadata=_shown(done))
+    return dg.MaterializeResult(metadata=table_metadata(done.columns, done.rows, RAW_COLUMNS[table]))
 
 
 def _shown(table: Written) -> dict[str, Any]:

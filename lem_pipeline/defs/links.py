@@ -19,10 +19,14 @@ def dagster_tags(run_id: str, made_by: dg.AssetKey) -> dict[str, str]:
 
 
 def with_note(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags of an MLflow run, and a description of it that links to Dagster: MLflow shows addresses in tags as text."""
+    """Tags of an MLflow run, with a name and a description that links to Dagster: addresses in tags are plain text."""
     run, page, asset = tags["dagster.run_id"], tags["dagster.run_page"], tags["dagster.asset"]
     asset_page = f"{settings().dagster_ui}/assets/{asset}"
-    return {**tags, "mlflow.note.content": f"Made by asset [{asset}]({asset_page}) in [Dagster run {run}]({page})."}
+    return {
+        **tags,
+        "mlflow.runName": f"{asset} in {run[:8]}",
+        "mlflow.note.content": f"Made by asset [{asset}]({asset_page}) in [Dagster run {run}]({page}).",
+    }
 
 
 def mlflow_pages(name: str, version: Any, tracking: Tracking) -> dict[str, dg.UrlMetadataValue]:

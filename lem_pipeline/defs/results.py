@@ -25,8 +25,6 @@ ONE_PERCENT, LARGE_ORDER = 0.01, 0.1  # of a day's expected volume
 PARTICIPATION_CAPS = (0.05, 0.10, 0.25)
 
 RESULT_COLUMNS = {
-    "model": "Registered model the orders belong to",
-    "strategy": "LEM, or a baseline on the same orders",
     "slippage_bps": "Against the benchmark over the realised window; positive is a cost",
     "fixed_window_slippage_bps": "Against the benchmark over the whole horizon",
     "arrival_slippage_bps": "Against the last close before the order",

@@ -12,7 +12,6 @@ from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 
 COLUMNS = {
-    "model": "Registered model the orders belong to",
     "strategy": "LEM, or stopping without forecasts on the same order",
     "bar": "Bar of the order, counted from 1",
     "order_windows": "Test windows behind the mean",

@@ -17,6 +17,8 @@ from lem_pipeline.sql_assets import asset_key
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 
+SHOWN = ("train_loss", "validation_loss", "improvement_sigma")  # by epoch, as wide as an asset page
+
 
 class TrainConfig(dg.Config):
     """How to train."""
@@ -124,7 +126,10 @@ def _train(
     rmtree(checkpoints)
     rounded = [{metric: round(value, 4) for metric, value in epoch.items()} for epoch in fitted.history]
     best = min(rounded, key=lambda epoch: epoch["validation_loss"])
-    epochs = [dg.TableRecord({"epoch": number, **epoch}) for number, epoch in enumerate(rounded, 1)]
+    epochs = [
+        dg.TableRecord({"epoch": number} | {metric: epoch[metric] for metric in SHOWN})
+        for number, epoch in enumerate(rounded, 1)
+    ]
     facts = {
         "trained_now": True,
         "windows_seen": fitted.windows_seen,

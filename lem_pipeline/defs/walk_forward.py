@@ -22,6 +22,8 @@ FOLD_COLUMNS = RESULT_COLUMNS | {
 
 EDGE_COLUMNS = {
     "fold": "Which stretch before the hold-out was tested on, counted from 1; 0 for all of them together",
+    "first_day": "First UTC day that its orders begin in",
+    "last_day": "Last such day",
     "seeds": "Trainings that the model's results are averaged over",
     "lowest_seed_bps": "The mean with the least fortunate seed",
     "highest_seed_bps": "The mean with the most fortunate one",
