@@ -70,10 +70,10 @@ optimum: .venv/installed ## the model against the known optimum on simulated wal
 	@.venv/bin/python -m benchmarks.optimum
 
 docs: .venv/installed ## the generated parts of the documentation: settings, asset graph
-	.venv/bin/python -m lem_pipeline.generated_docs .
+	.venv/bin/python -m lem_pipeline.reference.pages .
 
 pictures: .venv/installed ## the pictures of the documentation, from a finished make demo
-	LEM_PROFILE=$(PROFILE) .venv/bin/python -m lem_pipeline.pictures docs/pictures
+	LEM_PROFILE=$(PROFILE) .venv/bin/python -m lem_pipeline.reference.pictures docs/pictures
 
 clean: ## remove the environment and everything the pipeline wrote
 	rm -rf .venv var

@@ -4,16 +4,20 @@ from pathlib import Path
 
 import dagster as dg
 
+from lem_pipeline.labels import labelled
 from lem_pipeline.progress import progress_logger
+from lem_pipeline.settings import settings
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """All assets, checks, jobs, schedules and resources, run in one process."""
     loaded = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    chosen = settings()
     # One process: DuckDB has one writer, and a step that waits in line needs no process of its own.
     own = dg.Definitions(
         executor=dg.in_process_executor,
         loggers={"console": dg.colored_console_logger, "progress": progress_logger},
     )
-    return dg.Definitions.merge(loaded, own)
+    labels = loaded.permissive_map_resolved_asset_specs(lambda spec: labelled(spec, chosen), selection=None)
+    return dg.Definitions.merge(labels, own)

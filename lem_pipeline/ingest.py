@@ -19,7 +19,7 @@ from lem_pipeline.revisions import REVISIONS, REVISIONS_SCHEMA, take_in
 from lem_pipeline.settings import MarketSettings
 from lem_pipeline.sources.base import RAW_BARS, BarSource
 from lem_pipeline.storage import Warehouse, create_if_missing
-from lem_pipeline.universe import FIRST_MONTH, AssetClass
+from lem_pipeline.universe import ASSET_CLASSES, FIRST_MONTH, AssetClass
 
 LOST_CAUSE = 3  # instruments that fail one after the other: the source is down, not the instrument
 
@@ -50,10 +50,11 @@ def wanted_period(market: MarketSettings, start: datetime, end: datetime) -> Per
     return max(start, since), min(end, until, datetime.now(UTC))
 
 
-def make_ready(warehouse: Warehouse, table: str) -> None:
-    """Create the raw table and its notes where they are missing, so that what reads them finds them without rows."""
+def make_ready(warehouse: Warehouse) -> None:
+    """Create raw tables and their notes where they are missing, so that what reads them finds them without rows."""
+    bars = {f"raw.{name}_bars": RAW_BARS for name in ASSET_CLASSES}
     with warehouse.connection() as connection:
-        for name, schema in ((table, RAW_BARS), (FETCHED, FETCHED_SCHEMA), (REVISIONS, REVISIONS_SCHEMA)):
+        for name, schema in {**bars, FETCHED: FETCHED_SCHEMA, REVISIONS: REVISIONS_SCHEMA}.items():
             create_if_missing(connection, name, schema)
 
 

@@ -1,6 +1,8 @@
 """What a person watching the terminal wants to know of a run: steps, checks and messages, one line each."""
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -9,6 +11,36 @@ from rich.console import Console
 from rich.markup import escape
 
 from lem_pipeline.failures import sentence
+
+
+class Paced:
+    """Says how far a long step is, at most every so many seconds; a short one says nothing.
+
+    Args:
+        say: Where sentences go, such as ``context.log.info``.
+        every_s: Seconds from one sentence to the next, and to the first.
+        clock: What tells the time.
+
+    Example:
+        >>> seconds = iter([0, 4, 11, 12, 25])
+        >>> tell = Paced(print, every_s=10, clock=lambda: next(seconds))
+        >>> for done in range(4):
+        ...     tell(f"{done} done")
+        1 done
+        3 done
+    """
+
+    def __init__(
+        self, say: Callable[[str], object], every_s: float = 10, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._every_s, self._clock = say, every_s, clock
+        self._said_at = clock()
+
+    def __call__(self, sentence: str) -> None:
+        """Pass the sentence on, if it is time to."""
+        if (now := self._clock()) - self._said_at >= self._every_s:
+            self._say(sentence)
+            self._said_at = now
 
 
 class _Progress(logging.Handler):

@@ -168,12 +168,11 @@ class Desk:
         """The version that trades.
 
         Raises:
-            PromotionError: There is no such model, or no version of it.
+            PromotionError: There is no such model.
+            UnknownVersionError: No version of it was ever registered.
         """
         if model not in self.chosen.models:
             raise PromotionError(f"there is no model {shown(model)}; the models are {', '.join(self.chosen.models)}")
-        if not self.tracking.versions(model):
-            raise PromotionError(f"{model} has no version yet; run the main job first")
         version = self.tracking.champion(model)
         return str(version.version) if version else None
 

@@ -287,6 +287,8 @@ class Settings(BaseSettings):
         dow: The market with daily sessions; left out where no model trains on it.
         dow_members_only: Windows of a Dow name only while it was in the index; false for shares that never were.
         patience_s: Seconds to wait for other programs to close the warehouse.
+        dagster_ui: Where people open the Dagster UI, for the links that MLflow shows.
+        mlflow_ui: Where they open the MLflow UI, for the links on asset pages.
         models: Which models there are, and the asset classes each trains on; ``["crypto", "dow"]`` trains one on both.
         model: The network and its orders.
         training: How a model is fitted.
@@ -312,6 +314,8 @@ class Settings(BaseSettings):
     dow: MarketSettings | None = None
     dow_members_only: bool = True
     patience_s: float = 60
+    dagster_ui: str = "http://127.0.0.1:3000"
+    mlflow_ui: str = "http://127.0.0.1:5000"
     models: dict[str, list[Literal["crypto", "dow"]]]
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()

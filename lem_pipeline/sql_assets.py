@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import dagster as dg
 import sqlglot
 from sqlglot import expressions as sql
 
+from lem_pipeline.columns import SHARED
 from lem_pipeline.failures import explained
-from lem_pipeline.storage import SCHEMAS, Warehouse
+from lem_pipeline.storage import SCHEMAS, Warehouse, Written
 
 SQL = Path(__file__).parents[1] / "sql"
 
@@ -73,8 +74,9 @@ class SqlFile:
 
     @property
     def column_descriptions(self) -> dict[str, str]:
-        """The comment behind each selected column."""
-        selects = [select for part in self.parsed.find_all(sql.Select) for select in part.selects]
+        """The comment behind each selected column; what the statement ends with counts, then what it is made of."""
+        parts = reversed(list(self.parsed.find_all(sql.Select)))
+        selects = [select for part in parts for select in part.selects]
         return {s.alias_or_name: " ".join(s.comments).strip() for s in selects if s.comments}
 
     def bind(self, parameters: Parameters) -> dict[str, Any]:
@@ -94,9 +96,15 @@ def asset_key(table: str) -> dg.AssetKey:
 
 
 def table_metadata(columns: tuple[tuple[str, str], ...], rows: int, descriptions: Mapping[str, str]) -> dict[str, Any]:
-    """Row count and column schema as the Dagster UI shows them."""
-    schema = dg.TableSchema([dg.TableColumn(name, kind, descriptions.get(name)) for name, kind in columns])
+    """Row count and column schema as the Dagster UI shows them; columns not described mean what they do elsewhere."""
+    known = SHARED | dict(descriptions)
+    schema = dg.TableSchema([dg.TableColumn(name, kind, known.get(name)) for name, kind in columns])
     return {"dagster/row_count": rows, "dagster/column_schema": schema}
+
+
+def last_bar(table: Written) -> dict[str, str]:
+    """Start of the last bar in a table that has bars, as the Dagster UI shows it."""
+    return {"last_bar": f"{table.last_bar:%Y-%m-%d %H:%M} UTC"} if table.last_bar else {}
 
 
 def sql_asset(
@@ -120,7 +128,8 @@ def sql_asset(
             written = warehouse.create_table(file.table, file.text, file.bind(parameters))
         return dg.MaterializeResult(
             metadata={
-                **table_metadata(written.columns, written.rows, _inherited_descriptions(file)),
+                **table_metadata(written.columns, written.rows, inherited_descriptions(file)),
+                **last_bar(written),
                 "sql": dg.MetadataValue.md(f"```sql\n{file.text}\n```"),
             }
         )
@@ -128,14 +137,20 @@ def sql_asset(
     return table
 
 
-def _inherited_descriptions(file: SqlFile) -> dict[str, str]:
-    """A column without a comment means what it means upstream."""
-    descriptions: dict[str, str] = {}
+def inherited_descriptions(file: SqlFile) -> dict[str, str]:
+    """A column without a comment means what it means upstream; where upstreams differ, all their meanings stand."""
+    return {column: " / ".join(meanings) for column, meanings in _meanings(file).items()}
+
+
+@lru_cache
+def _meanings(file: SqlFile) -> dict[str, list[str]]:
+    meanings: dict[str, list[str]] = {}
     for upstream in file.upstreams:
         path = SQL / f"{upstream.replace('.', '/')}.sql"
-        if path.exists():
-            descriptions |= _inherited_descriptions(SqlFile(path))
-    return descriptions | file.column_descriptions
+        for column, theirs in (_meanings(SqlFile(path)) if path.exists() else {}).items():
+            known = meanings.setdefault(column, [])
+            known += [meaning for meaning in theirs if meaning not in known]
+    return meanings | {column: [meaning] for column, meaning in file.column_descriptions.items()}
 
 
 def sql_check(file: SqlFile, parameters: Parameters) -> dg.AssetChecksDefinition:

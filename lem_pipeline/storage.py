@@ -8,7 +8,8 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,12 +39,14 @@ class Written:
         inserted: Rows written now.
         rows: Rows the table has afterwards.
         columns: Name and type of each column.
+        last_bar: Start of the last bar, UTC; None for a table without bars.
     """
 
     table: str
     inserted: int
     rows: int
     columns: tuple[tuple[str, str], ...]
+    last_bar: datetime | None = None
 
 
 class Warehouse(dg.ConfigurableResource):
@@ -188,7 +191,7 @@ class Warehouse(dg.ConfigurableResource):
         with self.connection() as connection:
             connection.execute(f"create or replace table {table} as {select}", dict(parameters))
             done = written(connection, table, 0)
-        return Written(table, done.rows, done.rows, done.columns)
+        return replace(done, inserted=done.rows)
 
     def read(self, select: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """The answer of a select statement."""
@@ -243,9 +246,10 @@ def replace_rows(
 
 def written(connection: "duckdb.DuckDBPyConnection", table: str, inserted: int) -> Written:
     """What a table looks like after rows were inserted."""
-    rows = connection.execute(f"select count(*) from {table}").fetchall()[0][0]  # noqa: S608 - our own names, values bound
-    columns = connection.execute(f"describe {table}").fetchall()
-    return Written(table, inserted, rows, tuple((str(c[0]), str(c[1])) for c in columns))
+    columns = tuple((str(c[0]), str(c[1])) for c in connection.execute(f"describe {table}").fetchall())
+    last_bar = "max(bar_start)" if "bar_start" in dict(columns) else "null"
+    rows, last = connection.execute(f"select count(*), {last_bar} from {table}").fetchall()[0]  # noqa: S608 - our own names
+    return Written(table, inserted, rows, columns, last)
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 import lem_models
-from lem_pipeline.errors import LookAheadError, PromotionError
+from lem_pipeline.errors import LookAheadError, PromotionError, UnknownVersionError
 from lem_pipeline.names import shown
 
 if TYPE_CHECKING:
@@ -97,13 +97,23 @@ class Tracking(dg.ConfigurableResource):
         return len({frozenset((k, v) for k, v in run.data.params.items() if k not in UNCHOSEN) for run in runs})
 
     def latest(self, name: str) -> "ModelVersion":
-        """The version that was registered last."""
-        return self.client().get_model_version_by_alias(name, CHALLENGER)
+        """The version that was registered last.
+
+        Raises:
+            UnknownVersionError: None was.
+        """
+        with _registered(name):
+            return self.client().get_model_version_by_alias(name, CHALLENGER)
 
     def champion(self, name: str) -> "ModelVersion | None":
-        """The version that trades, if any does."""
+        """The version that trades, if any does.
+
+        Raises:
+            UnknownVersionError: None was registered.
+        """
         client = self.client()
-        version = client.get_registered_model(name).aliases.get(CHAMPION)
+        with _registered(name):
+            version = client.get_registered_model(name).aliases.get(CHAMPION)
         return client.get_model_version(name, version) if version else None
 
     def crown(self, name: str, version: str) -> None:
@@ -186,6 +196,18 @@ class Tracking(dg.ConfigurableResource):
 def requirement(package: str) -> str:
     """The installed version, as every index has it: a build such as ``2.13.0+cpu`` is found on few."""
     return f"{package}=={version(package).partition('+')[0]}"
+
+
+@contextmanager
+def _registered(name: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise UnknownVersionError(f"no version of {name} is registered yet; train it first, by job train") from error
 
 
 def _log_example(example: "OrderBatch", model: "LEM", folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs of the real ingest job in processes of their own, forked from one process that has everything imported."""
+"""Runs of the real backfill job in processes of their own, forked from one process that has everything imported."""
 
 import contextlib
 import multiprocessing
@@ -57,10 +57,10 @@ def replayed(url: str) -> dict[str, BarSource]:
 
 @lru_cache(maxsize=1)
 def job() -> dg.JobDefinition:
-    """The ingest job of the profile above."""
+    """The backfill job of the profile above."""
     from lem_pipeline.definitions import defs
 
-    return defs().resolve_job_def("ingest")
+    return defs().resolve_job_def("backfill")
 
 
 def run(

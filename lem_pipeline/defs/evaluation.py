@@ -22,10 +22,7 @@ INTERVALS = {
 }
 
 INTERVAL_COLUMNS = {
-    "strategy": "LEM, or a baseline on the same orders",
     "baseline": "What the model is paired with on the same orders",
-    "order_windows": "Order windows behind the mean",
-    "days": "UTC days they begin in",
     "mean_bps": "Side-averaged mean over order windows; positive is good",
     "low_bps": "Lower end of its 95 % interval, from a bootstrap of runs of days; empty for too few days",
     "high_bps": "Upper end",
@@ -35,15 +32,6 @@ INTERVAL_COLUMNS = {
     "is_better": "Above zero after correction for all baselines and kinds of orders (StepM, 5 %)",
     "is_among_best": "Cannot be told from the best at 95 % (model confidence set); placebo and bound apart",
 }
-
-UI_COLUMNS = {  # of the headline table, short enough for an asset page
-    "model": "model",
-    "minimum duration": "duration",
-    "LEM over no-forecast stopping, bps": "LEM over stopping, bps",
-    "LEM over TWAP, bps": "LEM over TWAP, bps",
-    "order windows": "windows",
-}
-UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
 
 
 @dg.multi_asset(
@@ -60,7 +48,7 @@ UNBROKEN = str.maketrans(" -", "\N{NO-BREAK SPACE}\N{NON-BREAKING HYPHEN}")
     ],
     pool="duckdb",
 )
-def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
+def intervals(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Means over order windows with bootstrap intervals."""
     from lem_pipeline.edges import (
         best_strategies,
@@ -73,13 +61,15 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     with explained():
         daily = warehouse.read("from reports.daily_improvements").to_pandas()
         tables = {
-            "improvements": improvement_intervals(daily),
-            "edges": edge_intervals(daily),
-            "best_strategies": best_strategies(daily),
-            "cost_curves": cost_curves(daily),
-            "net_improvements": net_improvements(daily),
+            "improvements": improvement_intervals,
+            "edges": edge_intervals,
+            "best_strategies": best_strategies,
+            "cost_curves": cost_curves,
+            "net_improvements": net_improvements,
         }
-        for table, rows in tables.items():
+        for table, intervals_of in tables.items():
+            context.log.info(f"reports.{table}: intervals from {len(daily):,} daily means")
+            rows = intervals_of(daily)
             written = warehouse.write_table(f"reports.{table}", pa.Table.from_pandas(rows, preserve_index=False))
             metadata = table_metadata(written.columns, written.rows, INTERVAL_COLUMNS)
             yield dg.MaterializeResult(asset_key=["reports", table], metadata=metadata)
@@ -112,12 +102,14 @@ def intervals(warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
 def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """The comparison report: one self-contained HTML page; its headline is in this asset's metadata."""
     from lem_pipeline.provenance import origin
+    from lem_pipeline.quality import as_image
     from lem_pipeline.report.learning import learning_curves
-    from lem_pipeline.report.markdown import comparison_markdown, headline_markdown
+    from lem_pipeline.report.markdown import asset_page_tables, comparison_markdown, headline_markdown
     from lem_pipeline.report.model_card import model_card
     from lem_pipeline.report.page import Results, comparison_html, verdict
+    from lem_pipeline.report.pictures import edges_picture
     from lem_pipeline.report.studies_tables import studies_section
-    from lem_pipeline.report.tables import headline_table, stacked
+    from lem_pipeline.report.tables import headline_edges
 
     chosen = settings()
     tables = {
@@ -154,16 +146,14 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
         table = headline_markdown(improvements, edges, scenarios, simulated=False)
         card = model_card(name, str(version.version), version.tags, table)
         tracking.describe(name, str(version.version), card)
-    rows = stacked(headline_table(*shown)).to_dict("records")
-    headline = [
-        dg.TableRecord({ours: str(row[name]).translate(UNBROKEN) for name, ours in UI_COLUMNS.items()}) for row in rows
-    ]
     return dg.MaterializeResult(
         metadata={
             "data": "SIMULATED, no market figures" if chosen.simulated else "real bars",
-            "headline_table": dg.MetadataValue.table(headline),
-            "headline_in_full": dg.MetadataValue.md(headline_markdown(*shown, chosen.simulated)),
             "verdict": verdict(*shown, results.cost_curves),
+            **{name: dg.MetadataValue.md(table) for name, table in asset_page_tables(*shown).items()},
+            **{f"{name} over stopping, bps": edge for name, edge in headline_edges(results.edges).items()},
+            "edges": dg.MetadataValue.md(f"![gain over each baseline]({as_image(edges_picture(results.edges))})"),
+            "headline_in_full": dg.MetadataValue.md(headline_markdown(*shown, chosen.simulated)),
             "report": dg.MetadataValue.path(Path(path).resolve()),
         }
     )

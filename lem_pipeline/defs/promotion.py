@@ -1,5 +1,7 @@
 """Who trades: an asset per model that judges its latest version, and the jobs by which people overrule it."""
 
+from typing import Any
+
 import dagster as dg
 
 from lem_pipeline.defs.training import model_key
@@ -49,17 +51,25 @@ def promotion_asset(name: str) -> dg.AssetsDefinition:
                 {"model": name},
             )
         context.log.info(decision.sentence)
-        records = [dg.TableRecord({k: str(v) for k, v in row.items()}) for row in log.to_pylist()]
         return dg.MaterializeResult(
             metadata={
                 "decision": decision.sentence,
                 "champion": f"{name}/{decision.champion_after}" if decision.champion_after else "none",
                 "evidence": dg.MetadataValue.json(decision.evidence),
-                "latest_decisions": dg.MetadataValue.table(records),
+                "latest_decisions": dg.MetadataValue.md(_told(log.to_pylist())),
             }
         )
 
     return promotion
+
+
+def _told(log: list[dict[str, Any]]) -> str:
+    """A line each: Dagster's tables grow tall with long reasons."""
+    return "\n".join(
+        f"- {row['decided_at']:%Y-%m-%d %H:%M} UTC, by {row['decided_by']}: version {row['challenger']} "
+        f"**{row['action']}**, {row['champion_after'] or 'none'} trades; {row['reason']}"
+        for row in log
+    )
 
 
 def _report(context: dg.OpExecutionContext, decision: Decision) -> None:

@@ -1,7 +1,8 @@
 """Every strategy on the same test orders, once per registered model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
@@ -11,17 +12,19 @@ from lem_pipeline.failures import explained
 from lem_pipeline.holdout import Look, forget_other_models, look_once
 from lem_pipeline.panel import OrderPanel
 from lem_pipeline.players import players
+from lem_pipeline.progress import Paced
 from lem_pipeline.settings import settings
-from lem_pipeline.sql_assets import table_metadata
+from lem_pipeline.sql_assets import last_bar, table_metadata
 from lem_pipeline.storage import Warehouse, written
 from lem_pipeline.tracking import Tracking
+
+if TYPE_CHECKING:
+    from lem_models.evaluation import EvaluatedBatch
 
 ONE_PERCENT, LARGE_ORDER = 0.01, 0.1  # of a day's expected volume
 PARTICIPATION_CAPS = (0.05, 0.10, 0.25)
 
 RESULT_COLUMNS = {
-    "model": "Registered model the orders belong to",
-    "strategy": "LEM, or a baseline on the same orders",
     "slippage_bps": "Against the benchmark over the realised window; positive is a cost",
     "fixed_window_slippage_bps": "Against the benchmark over the whole horizon",
     "arrival_slippage_bps": "Against the last close before the order",
@@ -49,6 +52,7 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
     chosen = settings().model
 
     def play(name: str, asset_classes: Sequence[str], data: OrderPanel) -> Iterator[pa.Table]:
+        tell = Paced(context.log.info)
         own, *others = players(name, settings().rivals, tracking, data)
         rivals = [Registered(tracking.load(other.model, other.version), other.strategy) for other in others]
         strategies = contestants(Registered(tracking.load(own.model, own.version)), rivals, data, chosen)
@@ -57,7 +61,7 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
             context.log.info(f"{name}: {len(rows):,} test windows that do not overlap")
             trial = charged(asset_class, ONE_PERCENT, participation_cap=None)
             batches = evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon, trial=trial)
-            yield from tables(name, data, batches)
+            yield from tables(name, data, _counted(batches, len(rows) * len(strategies), name, tell))
 
     return _of_every_model("results.order_results", play, context, warehouse, tracking)
 
@@ -75,17 +79,27 @@ def capped_order_results(
     chosen = settings().model
 
     def play(name: str, asset_classes: Sequence[str], data: OrderPanel) -> Iterator[pa.Table]:
+        tell = Paced(context.log.info)
         strategies = plain_contestants(tracking.load(name), chosen.limits)
         for asset_class, cap in product(asset_classes, PARTICIPATION_CAPS):
             rows = data.rows("test", chosen.horizon, asset_class)
             context.log.info(f"{name}: {len(rows):,} test windows, at most {cap:.0%} of any bar")
             trial = charged(asset_class, LARGE_ORDER, cap)
             batches = evaluate(strategies, data.panel, rows, chosen.lookback, chosen.horizon, trial=trial)
-            for table in headline_results(name, data, batches, key_durations(chosen.horizon)):
+            counted = _counted(batches, len(rows) * len(strategies), f"{name}, {cap:.0%}", tell)
+            for table in headline_results(name, data, counted, key_durations(chosen.horizon)):
                 sized = table.append_column("order_size", pa.repeat(LARGE_ORDER, len(table)))
                 yield sized.append_column("participation_cap", pa.repeat(cap, len(table)))
 
     return _of_every_model("results.capped_order_results", play, context, warehouse, tracking)
+
+
+def _counted(batches: Iterable["EvaluatedBatch"], windows: int, name: str, tell: Paced) -> Iterator["EvaluatedBatch"]:
+    played = 0
+    for batch in batches:
+        played += len(batch.rows)
+        tell(f"{name}: {played:,} of {windows:,} windows played, now by {batch.strategy}")
+        yield batch
 
 
 def _of_every_model(
@@ -118,4 +132,5 @@ def _of_every_model(
         forget_other_models(warehouse, table, list(chosen.models))
         with warehouse.connection() as connection:
             stored = written(connection, table, 0)
-    return dg.MaterializeResult(metadata=table_metadata(stored.columns, stored.rows, RESULT_COLUMNS))
+    described = table_metadata(stored.columns, stored.rows, RESULT_COLUMNS)
+    return dg.MaterializeResult(metadata={**described, **last_bar(stored)})

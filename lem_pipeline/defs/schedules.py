@@ -12,7 +12,6 @@ from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 
 COLUMNS = {
-    "model": "Registered model the orders belong to",
     "strategy": "LEM, or stopping without forecasts on the same order",
     "bar": "Bar of the order, counted from 1",
     "order_windows": "Test windows behind the mean",
@@ -36,7 +35,7 @@ COLUMNS = {
     kinds={"mlflow", "duckdb"},
     pool="duckdb",
 )
-def mean_schedules(warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
+def mean_schedules(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """One row per model, kind of order and bar: how much of the order is traded in it, on average over test windows."""
     from lem_pipeline.panel import read_panel
     from lem_pipeline.schedules import mean_schedules as means
@@ -49,6 +48,7 @@ def mean_schedules(warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeRe
             data, model = read_panel(warehouse, asset_classes), Registered(tracking.load(name))
             for asset_class in asset_classes:
                 rows = data.rows("test", chosen.horizon, asset_class)
+                context.log.info(f"{name}: mean schedules of {len(rows):,} {asset_class} windows")
                 found = means(model, data, rows, chosen.lookback, chosen.horizon)
                 parts.append(found.assign(model=name, asset_class=asset_class))
         return _written(warehouse, "results.mean_schedules", parts)

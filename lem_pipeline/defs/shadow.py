@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pyarrow as pa
 
-from lem_pipeline.defs.automation import train
+from lem_pipeline.defs.automation import EVIDENCE, MODELS
 from lem_pipeline.defs.results import RESULT_COLUMNS
 from lem_pipeline.failures import explained
 from lem_pipeline.findings import findings, note_findings
@@ -119,7 +119,7 @@ def edge_drift(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     """One row per model and asset class: what the champion gains since its hold-out, and gained on it."""
     from lem_pipeline import drift
     from lem_pipeline.quality import as_image
-    from lem_pipeline.report.shadow_figure import shadow_picture
+    from lem_pipeline.report.pictures import shadow_picture
 
     rules, pictures = settings().shadow, {}
     rows: list[dict[str, Any]] = []
@@ -184,7 +184,7 @@ def drift_check(table: str, name: str, claim: str) -> dg.AssetChecksDefinition:
 
 
 @dg.sensor(
-    job=train,
+    target=MODELS | EVIDENCE,
     minimum_interval_seconds=3600,
     description="Train and compare, once for every drift that is found in the champion's newest orders.",
 )

@@ -23,6 +23,15 @@ COLUMNS = {
     "buy_bps": "Slippage of buyers; positive is a cost",
     "against": "Profile with the same bars at typical prices",
     "std_bps": "Standard deviation of a single order",
+    "source": "Where the bars come from",
+    "bar_minutes": "Length of a bar of the market, in minutes",
+    "edge_low_bps": "Lower end of its 95 % interval",
+    "edge_high_bps": "Upper end of it",
+    "edge_detectable_bps": "The gain that a test at 5 % would find with a power of 80 %",
+    "buy_std_bps": "Standard deviation of a single buy order's slippage",
+    "sell_bps": "Slippage of sellers",
+    "sell_std_bps": "Standard deviation of a single sell order's slippage",
+    "std_against_bps": "Standard deviation of a single order at typical prices",
 }
 
 

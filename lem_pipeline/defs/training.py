@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from lem_models.config import LEMConfig, Recurrence
+from lem_pipeline.defs.links import dagster_tags, mlflow_pages, with_note
 from lem_pipeline.failures import explained
 from lem_pipeline.gates import GATES
 from lem_pipeline.settings import settings
@@ -16,7 +17,7 @@ from lem_pipeline.sql_assets import asset_key
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 
-DAGSTER_UI, MLFLOW_UI = "http://127.0.0.1:3000", "http://127.0.0.1:5000"  # where `make ui` and `make mlflow` serve
+SHOWN = ("train_loss", "validation_loss", "improvement_sigma")  # by epoch, as wide as an asset page
 
 
 class TrainConfig(dg.Config):
@@ -76,6 +77,8 @@ def _train(
     from lem_models.training import fit
     from lem_pipeline.gates import evidence_of, pass_gates
     from lem_pipeline.panel import read_panel
+    from lem_pipeline.quality import as_image
+    from lem_pipeline.report.pictures import learning_picture
     from lem_pipeline.tracking import code_version, fingerprint
 
     chosen = settings()
@@ -90,9 +93,7 @@ def _train(
     train, validation = data.rows("train"), data.rows("validation")
     context.log.info(f"{name}: {len(train):,} training and {len(validation):,} validation windows")
     tags = {
-        "dagster.run_id": context.run.run_id,
-        "dagster.run_page": f"{DAGSTER_UI}/runs/{context.run.run_id}",
-        "dagster.asset": model_key(name).to_user_string(),
+        **dagster_tags(context.run.run_id, model_key(name)),
         "data.snapshot": data.snapshot,
         "data.symbols": ", ".join(sorted(set(data.keys["symbol"].to_pylist()))),
         "data.from": data.first_bar("train").isoformat(),
@@ -103,7 +104,7 @@ def _train(
         "simulated": str(any(chosen.market(a).bars.source == "simulated" for a in asset_classes)).lower(),
     }
     checkpoints = chosen.home / "checkpoints" / f"{name}-{mark}"
-    with tracking.run(name, tags):
+    with tracking.run(name, with_note(tags)):
         import mlflow
 
         mlflow.log_params({**model_config.to_dict(), **asdict(training_config), "snapshot": data.snapshot})
@@ -117,26 +118,34 @@ def _train(
             )
 
         fitted = fit(data.panel, train, validation, model_config, training_config, Path(checkpoints), report)
+        context.log.info(f"{name}: trained on {fitted.windows_seen:,} windows; now through {len(GATES)} gates")
         evidence = pass_gates(fitted.model, data, model_config.lookback, model_config.limits)
         tags |= {f"gate.{gate}": found for gate, found in evidence.items()}
         example = data.panel.orders(data.rows("test")[:4], model_config.lookback, model_config.horizon)
         version = tracking.register(name, fitted.model, example, tags)
     rmtree(checkpoints)
-    best = min(fitted.history, key=lambda epoch: epoch["validation_loss"])
-    epochs = [dg.TableRecord({"epoch": n, **metrics}) for n, metrics in enumerate(fitted.history, 1)]
-    facts = {"trained_now": True, "windows_seen": fitted.windows_seen, "epochs": dg.MetadataValue.table(epochs)}
-    return _metadata(name, version, tracking, {**facts, **best}), evidence
+    rounded = [{metric: round(value, 4) for metric, value in epoch.items()} for epoch in fitted.history]
+    best = min(rounded, key=lambda epoch: epoch["validation_loss"])
+    epochs = [
+        dg.TableRecord({"epoch": number} | {metric: epoch[metric] for metric in SHOWN})
+        for number, epoch in enumerate(rounded, 1)
+    ]
+    facts = {
+        "trained_now": True,
+        "windows_seen": fitted.windows_seen,
+        "epochs": dg.MetadataValue.table(epochs),
+        "learning_curve": dg.MetadataValue.md(f"![loss by epoch]({as_image(learning_picture(fitted.history))})"),
+    }
+    return _metadata(name, version, tracking, {**best, **facts}), evidence
 
 
 def _metadata(name: str, version: Any, tracking: Tracking, facts: dict[str, Any]) -> dict[str, Any]:
-    experiment = tracking.client().get_run(version.run_id).info.experiment_id
     return {
         "model": f"models:/{name}/{version.version}",
         "alias": ", ".join(version.aliases) or "none",
-        "mlflow_model": dg.MetadataValue.url(f"{MLFLOW_UI}/#/models/{name}/versions/{version.version}"),
-        "mlflow_run": dg.MetadataValue.url(f"{MLFLOW_UI}/#/experiments/{experiment}/runs/{version.run_id}"),
-        "tracking_uri": tracking.uri,
+        **mlflow_pages(name, version, tracking),
         **facts,
+        "tracking_uri": tracking.uri,
     }
 
 

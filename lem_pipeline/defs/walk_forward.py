@@ -6,6 +6,7 @@ import dagster as dg
 import pyarrow as pa
 
 from lem_pipeline.defs.evaluation import INTERVAL_COLUMNS
+from lem_pipeline.defs.links import dagster_tags, with_note
 from lem_pipeline.defs.results import RESULT_COLUMNS
 from lem_pipeline.failures import explained
 from lem_pipeline.settings import settings
@@ -21,14 +22,19 @@ FOLD_COLUMNS = RESULT_COLUMNS | {
 
 EDGE_COLUMNS = {
     "fold": "Which stretch before the hold-out was tested on, counted from 1; 0 for all of them together",
+    "first_day": "First UTC day that its orders begin in",
+    "last_day": "Last such day",
     "seeds": "Trainings that the model's results are averaged over",
     "lowest_seed_bps": "The mean with the least fortunate seed",
     "highest_seed_bps": "The mean with the most fortunate one",
 }
 
 
+RESULTS = asset_key("results.walk_forward_results")
+
+
 @dg.asset(
-    key=["results", "walk_forward_results"],
+    key=RESULTS,
     group_name="results",
     deps=[asset_key("windows.walk_forward"), asset_key("features.bar_features")],
     kinds={"pytorch", "mlflow", "duckdb"},
@@ -58,17 +64,17 @@ def walk_forward_results(
             missing = [attempt for fit, attempt in wanted.items() if fit not in stored]
             context.log.info(f"{name}: {len(wanted)} fits on earlier years, {len(missing)} of them to train")
             folds = {fold: on_fold(data, warehouse, asset_classes, fold) for fold in {a.fold for a in missing}}
-            for outcome in play_all(missing, folds, workers):
+            for done, outcome in enumerate(play_all(missing, folds, workers), 1):
                 attempt = outcome.attempt
                 fit = attempt.fingerprint(data.snapshot, model_code_hash())
                 parameters = {**attempt.config.to_dict(), **asdict(attempt.training), "snapshot": data.snapshot}
-                tags = {"fold": str(attempt.fold), "fingerprint": fit, "dagster.run_id": context.run.run_id}
-                tracking.note_fit(f"{name} walk-forward", tags, parameters, outcome.history)
+                tags = {"fold": str(attempt.fold), "fingerprint": fit, **dagster_tags(context.run.run_id, RESULTS)}
+                tracking.note_fit(f"{name} walk-forward", with_note(tags), parameters, outcome.history)
                 keep(warehouse, fit, outcome)
                 best = min(outcome.history, key=lambda epoch: epoch["validation_loss"])
                 context.log.info(
                     f"{name}: fold {attempt.fold}, seed {attempt.training.seed}, {len(outcome.history)} epochs, "
-                    f"validation loss {best['validation_loss']:+.4f}"
+                    f"validation loss {best['validation_loss']:+.4f} ({done}/{len(missing)})"
                 )
         table = forget_others(warehouse, fits)
     return dg.MaterializeResult(metadata={**table_metadata(table.columns, table.rows, FOLD_COLUMNS), "fits": len(fits)})

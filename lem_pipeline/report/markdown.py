@@ -11,6 +11,13 @@ from lem_pipeline.report.rendering import SIMULATED_BANNER, SIMULATED_NOTE
 from lem_pipeline.report.studies_tables import StudiesSection
 from lem_pipeline.report.walk_forward_tables import walk_forward_table
 
+_ON_ASSET_PAGES = {
+    "minimum duration": "minimum duration",
+    "LEM over no-forecast stopping, bps": "LEM over stopping, bps",
+    "LEM over TWAP, bps": "LEM over TWAP, bps",
+    "order windows": "windows",
+}
+
 _INTERVALS = "Brackets hold 95 % intervals from a bootstrap of runs of days."
 
 
@@ -29,6 +36,15 @@ def headline_markdown(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios
         f"{_INTERVALS} σ is the volatility of one bar."
     )
     return "\n".join([*_warning(simulated), table, "", note])
+
+
+def asset_page_tables(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: pd.DataFrame) -> dict[str, str]:
+    """The headline of each model as a table that an asset page shows without a click: narrow, under 1000 characters."""
+    headline = tables.headline_table(improvements, edges, scenarios)
+    return {
+        str(model): _table(rows[list(_ON_ASSET_PAGES)].rename(columns=_ON_ASSET_PAGES))
+        for model, rows in headline.groupby("model")
+    }
 
 
 def comparison_markdown(

@@ -28,6 +28,7 @@ def model_card(name: str, version: str, tags: Mapping[str, str], headline: str |
         tags: Of the version: what it was made of, and the evidence of its gates.
         headline: Table of its test orders, in Markdown; None before it was tested.
     """
+    run, page = tags.get("dagster.run_id"), tags.get("dagster.run_page")
     warning = [f"> **{SIMULATED_BANNER}.** {SIMULATED_NOTE}", ""] if tags.get("simulated") == "true" else []
     made_of = {
         "instruments": tags.get("data.symbols"),
@@ -35,6 +36,7 @@ def model_card(name: str, version: str, tags: Mapping[str, str], headline: str |
         "tested on bars until": tags.get("data.until"),
         "data snapshot": tags.get("data.snapshot"),
         "code": tags.get("code.version"),
+        "Dagster run": f"[{run}]({page})" if run and page else run,
     }
     gates = {gate.replace("_", " "): tags.get(f"gate.{gate}") for gate in GATES}
     return "\n".join(

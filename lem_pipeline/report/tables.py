@@ -141,6 +141,17 @@ def headline_table(improvements: pd.DataFrame, edges: pd.DataFrame, scenarios: p
     )
 
 
+def headline_edges(edges: pd.DataFrame) -> dict[str, float]:
+    """What each model gains over no-forecast stopping at the shortest key duration, in bps."""
+    found: dict[str, float] = {}
+    for model in sorted(set(edges["model"])):
+        over_stopping = by_duration(edges, model, STOPPING_STRATEGY)
+        shortest = next((m for m in key_durations(max(over_stopping, default=1)) if m in over_stopping), None)
+        if shortest is not None:
+            found[model] = round(float(over_stopping[shortest]["mean_bps"]), 4)
+    return found
+
+
 def _headline_rows(improvements: pd.DataFrame, edges: pd.DataFrame, model: str, spread: pd.Series) -> Iterable[Row]:
     horizon = int(improvements["minimum_duration"].max())
     learned = by_duration(improvements, model, MODEL_STRATEGY)

@@ -8,10 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ccxt
+import dagster as dg
 import pandas as pd
 
 from lem_pipeline.errors import ConfigurationError, UnknownSymbolError
 from lem_pipeline.names import quoted
+from lem_pipeline.progress import Paced
 from lem_pipeline.sources.klines import PageRequest, shape_of
 from lem_pipeline.sources.mirror import Mirror
 from lem_pipeline.sources.paging import Paging
@@ -76,7 +78,10 @@ class Venue:
         self.check([instrument])
         market = self._spot_markets()[instrument]
 
+        tell = Paced(dg.get_dagster_logger().info)
+
         def page(since: int, until: int) -> pd.DataFrame:
+            tell(f"{instrument}: asking {self.name} for bars from {_moment(since)} to {_moment(until)}")
             request = PageRequest(self._client, market, self._bar_size, since, until)
             return self._patience.ask(lambda: self._shape.frame(self._shape.ask(request)))
 
@@ -140,6 +145,10 @@ def _bar_lengths(client: Any) -> dict[str, timedelta]:
 def _with_near_matches(name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known)
     return f"{name!r} (did you mean {' or '.join(near)}?)" if near else quoted(name)
+
+
+def _moment(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def _ms(moment: datetime) -> int:

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from lem_pipeline.defs.automation import daily_ingest
+from lem_pipeline.defs.automation import NIGHTLY, nightly_ingest
 from lem_pipeline.errors import VenueUnreachableError
 from lem_pipeline.main_job import END_TAG, START_TAG
 from lem_pipeline.sources.simulated import SimulatedBars
@@ -20,17 +20,20 @@ NEW_YORK = ZoneInfo("America/New_York")
 SWITCHES = [datetime(2024, 3, 10, tzinfo=UTC), datetime(2024, 11, 3, tzinfo=UTC)]  # in New York
 
 
-def tick(at: datetime) -> dg.RunRequest:
-    return daily_ingest(dg.build_schedule_context(scheduled_execution_time=at))
+def tick(at: datetime, market: str = "dow") -> dg.RunRequest | dg.SkipReason:
+    return nightly_ingest(market)(dg.build_schedule_context(scheduled_execution_time=at))
 
 
+@pytest.mark.parametrize("market", ["crypto", "dow"])
 @pytest.mark.parametrize("switch", SWITCHES, ids=["spring", "autumn"])
-def test_the_nightly_run_comes_every_24_hours_over_a_change_of_the_clock(switch):
+def test_the_nightly_run_comes_every_24_hours_over_a_change_of_the_clock(switch, market):
     since = switch - timedelta(days=2)
-    ticks = daily_ingest.execution_timezone, daily_ingest.cron_schedule
-    assert ticks == ("UTC", "30 1 * * *")
-    schedule = pd.date_range(since, periods=5, freq="D") + timedelta(hours=1, minutes=30)
-    assert len({tick(at.to_pydatetime()).run_key for at in schedule}) == 5
+    nightly = nightly_ingest(market)
+    assert (nightly.execution_timezone, nightly.cron_schedule) == ("UTC", NIGHTLY[market])
+    minute, hour, *every_day = NIGHTLY[market].split()
+    assert every_day == ["*"] * 3
+    schedule = pd.date_range(since, periods=5, freq="D") + timedelta(hours=int(hour), minutes=int(minute))
+    assert len({tick(at.to_pydatetime(), market).run_key for at in schedule}) == 5
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=["spring", "autumn"])
@@ -42,19 +45,30 @@ def test_sessions_keep_their_date_and_their_hour_in_new_york_over_a_change_of_th
 
 
 @pytest.mark.parametrize(
-    ("now", "months"),
+    ("market", "now", "months"),
     [
-        (datetime(2024, 3, 31, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-03-01")),
-        (datetime(2024, 4, 1, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-04-01")),
-        (datetime(2024, 4, 8, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-04-01")),
-        (datetime(2024, 4, 9, 1, 30, tzinfo=UTC), ("2024-04-01", "2024-04-01")),
-        (datetime(2025, 1, 2, 1, 30, tzinfo=UTC), ("2024-12-01", "2025-01-01")),
+        ("dow", datetime(2024, 3, 31, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-03-01")),
+        ("dow", datetime(2024, 4, 1, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-04-01")),
+        ("dow", datetime(2024, 4, 8, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-04-01")),
+        ("dow", datetime(2024, 4, 9, 1, 30, tzinfo=UTC), ("2024-04-01", "2024-04-01")),
+        ("dow", datetime(2025, 1, 2, 1, 30, tzinfo=UTC), ("2024-12-01", "2025-01-01")),
+        ("crypto", datetime(2024, 4, 2, 1, 30, tzinfo=UTC), ("2024-03-01", "2024-04-01")),
+        ("crypto", datetime(2024, 4, 3, 1, 30, tzinfo=UTC), ("2024-04-01", "2024-04-01")),
+        ("crypto", datetime(2025, 7, 2, 1, 30, tzinfo=UTC), ("2025-06-01", "2025-06-01")),
     ],
 )
-def test_a_night_takes_the_months_of_every_bar_that_may_still_be_corrected(now, months):
-    request = tick(now)
+def test_a_night_takes_the_months_of_every_bar_that_may_still_be_corrected(market, now, months, definitions):
+    request = tick(now, market)
     assert (request.tags[START_TAG], request.tags[END_TAG]) == months
     assert request.tags["dagster/max_retries"] == "2"
+    partitions = definitions.resolve_job_def(f"ingest_{market}").partitions_def.get_partition_keys(current_time=now)
+    assert set(months) <= set(partitions)
+
+
+def test_a_night_after_the_last_bar_that_the_settings_ask_for_says_that_there_is_nothing_to_fetch():
+    assert tick(datetime(2025, 7, 4, 1, 30, tzinfo=UTC), "crypto").skip_message == (
+        "the settings ask for crypto bars until 2025-07-01, and those have settled"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from runs import FIRST, LAST, contents, simulated, started
 
 import lem_pipeline.main_job
-from lem_pipeline.defs.automation import daily_ingest
+from lem_pipeline.defs.automation import nightly_ingest
 from lem_pipeline.main_job import END_TAG, START_TAG
 from lem_pipeline.storage import Warehouse
 
@@ -30,7 +30,8 @@ def home(tmp_path) -> Path:
 
 
 def scheduled_months() -> tuple[str, str]:
-    request = daily_ingest(dg.build_schedule_context(scheduled_execution_time=datetime(2024, 3, 5, 1, 30, tzinfo=UTC)))
+    night = dg.build_schedule_context(scheduled_execution_time=datetime(2024, 2, 5, 2, 30, tzinfo=UTC))
+    request = nightly_ingest("dow")(night)
     return request.tags[START_TAG], request.tags[END_TAG]
 
 

@@ -394,7 +394,7 @@ def test_a_period_extended_into_the_past_is_fetched_from_its_beginning(listing, 
 
 def test_a_table_that_nothing_was_asked_for_exists_without_rows_and_takes_bars_later(listing, warehouse):
     for _ in range(2):
-        make_ready(warehouse, TABLE)
+        make_ready(warehouse)
     assert stored(warehouse).num_rows == 0
     assert revisions(warehouse) == []
     take(Venue(listing), warehouse)
@@ -468,7 +468,7 @@ def test_an_asset_class_that_the_settings_leave_out_has_an_empty_raw_table(tmp_p
     warehouse = Warehouse(path=str(tmp_path / "warehouse.duckdb"))
     try:
         done = dg.materialize(
-            [bars_asset(DOW_DAILY, "yfinance")],
+            [bars_asset(DOW_DAILY)],
             resources={"sources": {}, "warehouse": warehouse},
             partition_key="2020-01-01",
         )

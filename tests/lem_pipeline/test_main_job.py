@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import mlflow
 import numpy as np
@@ -103,6 +104,30 @@ def test_it_ends_by_saying_where_everything_is(first_run: subprocess.CompletedPr
     assert str(home / "reports" / "comparison.html") in said
     assert "make ui" in said and "make mlflow" in said
     assert "epoch 2/2" in said
+
+
+def test_an_asset_page_tells_its_story(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        latest = {key: instance.get_latest_materialization_event(key) for key in instance.all_asset_keys()}
+    shown = {"/".join(key.path): event.asset_materialization.metadata for key, event in latest.items()}
+    tables = {name for name, metadata in shown.items() if "dagster/row_count" in metadata}
+    assert set(shown) - tables == {
+        *(f"models/lem_{model}" for model in ("crypto", "crypto_gru", "dow")),
+        *(f"promotions/lem_{model}" for model in ("crypto", "dow")),
+        *(f"reports/{page}" for page in ("comparison", "data_quality", "readers_copy")),
+    }
+    for name in tables:
+        columns = shown[name]["dagster/column_schema"].value.columns
+        assert [column.name for column in columns if not column.description] == [], name
+    assert shown["raw/crypto_bars"]["last_bar"].value == shown["bars/market_bars"]["last_bar"].value
+    assert shown["raw/crypto_bars"]["last_bar"].value == "2024-04-14 23:00 UTC"
+    report = shown["reports/comparison"]
+    assert report["verdict"].value.startswith("lem-crypto: at minimum duration 6 an order gains")
+    assert isinstance(report["lem-dow over stopping, bps"].value, float)
+    assert report["lem-dow"].value.startswith("| minimum duration | LEM over stopping, bps |")
+    assert len(report["lem-dow"].value) < 1000  # of Markdown, all that the UI shows without a click
+    for page, picture in (("reports/comparison", "edges"), ("models/lem_dow", "learning_curve")):
+        assert "(data:image/png;base64," in shown[page][picture].value
 
 
 def test_the_report_is_one_page_that_says_simulated(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
@@ -315,6 +340,9 @@ def test_the_run_and_the_model_name_each_other(first_run: subprocess.CompletedPr
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert {"dagster.run_id", "data.snapshot", "code.version", "fingerprint"} <= set(run.data.tags)
+    page = f"http://127.0.0.1:3000/runs/{run.data.tags['dagster.run_id']}"
+    assert run.data.tags["dagster.run_page"] == version.tags["dagster.run_page"] == page
+    assert f"]({page})" in run.data.tags["mlflow.note.content"] and f"]({page})" in version.description
     assert version.tags["simulated"] == "true"
     epochs = [metric.step for metric in client.get_metric_history(version.run_id, "validation_loss")]
     assert epochs == [0, 1]

@@ -117,7 +117,7 @@ DAMAGES = {
     "a live market that nobody fetched": Damage(
         "bars.market_bars: live_series_reach_the_present",
         "update bars.market_bars set bar_end = bar_end - interval 1 hour where asset_class = 'crypto'",
-        "UTC; run the ingest job, and read why its last run failed",
+        "UTC; run job backfill, and read why the last ingestion failed",
         1,
     ),
     "a split adjustment that scales prices alone": Damage(

@@ -15,7 +15,7 @@ select
     expected.asset_class,
     max(market_bars.bar_end) as last_bar_ended_at,
     'the last bar of any instrument ended at ' || strftime(max(market_bars.bar_end), '%Y-%m-%d %H:%M')
-    || ' UTC; run the ingest job, and read why its last run failed' as reason
+    || ' UTC; run job backfill, and read why the last ingestion failed' as reason
 from expected
 inner join bars.market_bars using (asset_class)
 where list_contains($live, expected.asset_class)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from lem_pipeline.definitions import defs
-from lem_pipeline.definitions_reference import check_table, job_table, mermaid
-from lem_pipeline.settings_reference import reference
+from lem_pipeline.reference.definitions import check_table, job_table, mermaid
+from lem_pipeline.reference.settings import reference
 
 
 def write(folder: Path) -> None:

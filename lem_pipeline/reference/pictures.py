@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from lem_pipeline.report.picture import headline_picture
+from lem_pipeline.report.pictures import headline_picture
 from lem_pipeline.settings import Settings, settings
 from lem_pipeline.storage import Warehouse
 
