@@ -37,6 +37,7 @@ _KINDS = {
     "string": "text",
     "array": "list",
     "object": "table",
+    "password": "address, kept hidden",
 }
 
 
@@ -113,7 +114,7 @@ def _kind(schema: dict[str, Any]) -> str:
         return ", or ".join(_kind(one) for one in schema["anyOf"] if one.get("type") != "null")
     if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
         return ", ".join(f"`{choice}`" for choice in choices)
-    kind = str(schema.get("format") or _KINDS[schema["type"]])
+    kind = _KINDS.get(schema.get("format", schema["type"]), str(schema.get("format")))
     if items := schema.get("items"):
         kind += f" of {_kind(items)}{', one at least' if schema.get('minItems') else ''}"
     if values := schema.get("additionalProperties"):
