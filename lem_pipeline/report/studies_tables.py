@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lem_pipeline.edges import MODEL_STRATEGY, STOPPING_STRATEGY, TWAP_STRATEGY
-from lem_pipeline.report.tables import Row, records, signed, with_interval
+from lem_pipeline.report.tables import Cell, Row, records, signed, with_interval
 from lem_pipeline.report.yardsticks import HORIZON, PUBLISHED, Published, Slippage
 from lem_pipeline.studies import FINISHED
 
@@ -122,11 +122,11 @@ def _edge_table(studies: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _edge(row: Row | None) -> str:
+def _edge(row: Row | None) -> Cell:
     if row is None:
-        return "–"
+        return Cell("–")
     edge = {"mean_bps": row["edge_bps"], "low_bps": row["edge_low_bps"], "high_bps": row["edge_high_bps"]}
-    return f"{with_interval(edge)}, {signed(row['edge_detectable_bps']).lstrip('+')}"
+    return Cell(with_interval(edge), f"det. {signed(row['edge_detectable_bps']).lstrip('+')}")
 
 
 def _effect_table(effects: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The walk-forward results as a table ready to read: a row per stretch of time, a column per minimum duration."""
+"""The walk-forward results as a table ready to read: a row per stretch of time, a column per minimum duration m."""
 
 import pandas as pd
 
@@ -45,4 +45,4 @@ def _row(label: str, rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _column(row: dict[str, object]) -> str:
-    return f"minimum duration {row['minimum_duration']}"
+    return f"m = {row['minimum_duration']}"

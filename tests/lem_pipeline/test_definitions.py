@@ -9,7 +9,7 @@ from lem_pipeline.tracking import Tracking
 
 DEFINITIONS = defs()
 GRAPH = DEFINITIONS.resolve_asset_graph()
-ASSETS = {key.to_user_string(): GRAPH.get(key) for key in GRAPH.get_all_asset_keys()}
+ASSETS = {key.to_user_string(): GRAPH.get(key) for key in sorted(GRAPH.get_all_asset_keys())}
 REPOSITORY = DEFINITIONS.get_repository_def()
 JOBS = {job.name: job for job in REPOSITORY.get_all_jobs() if not job.name.startswith("__")}
 AUTOMATION = {a.name: a for a in (*REPOSITORY.schedule_defs, *REPOSITORY.sensor_defs)}
@@ -34,7 +34,7 @@ def test_tags_tell_the_asset_class_and_simulated_bars_apart():
     assert ASSETS["raw/crypto_bars"].kinds == {"simulated", "duckdb"}
 
 
-@pytest.mark.parametrize("check", GRAPH.asset_check_keys, ids=lambda check: check.to_user_string())
+@pytest.mark.parametrize("check", sorted(GRAPH.asset_check_keys), ids=lambda check: check.to_user_string())
 def test_a_check_says_what_it_claims(check):
     assert len(GRAPH.get(check).description or "") > 20
 

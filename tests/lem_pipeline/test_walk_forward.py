@@ -182,7 +182,7 @@ def test_the_table_has_a_row_per_stretch_all_of_them_the_seeds_and_what_would_ha
         "single seeds, lowest to highest of 2",
         "detectable",
     ]
-    assert table.columns[1] == "minimum duration 1"
+    assert table.columns[1] == "m = 1"
     assert not table.isna().any().any()
 
 
