@@ -413,6 +413,8 @@ class Settings(BaseSettings):
 class AsWritten(Settings):
     """A profile as its file has it, whatever the environment says."""
 
+    model_config = SettingsConfigDict(toml_file=None)
+
     @classmethod
     def settings_customise_sources(
         cls,

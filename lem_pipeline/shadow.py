@@ -95,7 +95,7 @@ def shadow(chosen: Settings, warehouse: Warehouse, tracking: Tracking, model: st
     data = read_panel(warehouse, chosen.models[model])
     since = f"{watch.untouched_since:%Y-%m-%d %H:%M}, where the last hold-out ends"
     if pc.max(data.keys["bar_start"]).as_py() <= watch.untouched_since:
-        return f"{watch.name}: no bars since {since}; nothing to shadow"
+        return f"{watch.name}: no bars after {since}; nothing to shadow"
     champion = load_version(tracking, watch.name)
     made_for, held = champion.config, chosen.model
     if made_for.horizon != held.horizon or made_for.lookback > held.lookback:

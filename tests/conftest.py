@@ -4,11 +4,22 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as commands set it; read by torch when it is imported
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_store_of_another_file() -> Iterator[None]:
+    """MLflow hands its last store on, to other tests of the process and to the processes that they start."""
+    yield
+    if mlflow := sys.modules.get("mlflow"):
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)
 
 
 @pytest.fixture(scope="session")

@@ -23,23 +23,37 @@ SHADOW_COLUMNS = RESULT_COLUMNS | {
     "version": "The champion that was replayed",
     "played_at": "When it was replayed",
 }
-FEATURE_COLUMNS = {
+JUDGED = {
+    "version": "The champion that was replayed",
+    "first_day": "UTC day of its first shadow order",
+    "last_day": "UTC day of the last bar that is judged",
+    "is_judged": "False where there is too little to judge by",
+    "reason": "The verdict in words",
+}
+FEATURE_COLUMNS = JUDGED | {
+    "feature": "A column of features.bar_features",
     "psi": "Population stability index of the newest bars, over ten bins of training",
     "highest_training_psi": "The highest of any stretch of training that is as long",
     "stretches": "How many such stretches there are",
+    "training_mean": "Mean over the time that the champion was trained and chosen in",
+    "training_std": "Standard deviation over that time",
+    "newest_mean": "Mean over the newest bars",
+    "bars": "Newest bars, over all symbols",
     "is_drift": "At the threshold or above, and above every stretch of training",
-    "reason": "The verdict in words",
 }
-EDGE_COLUMNS = {
+EDGE_COLUMNS = JUDGED | {
     "mean_bps": "What the champion gains over stopping without forecasts since its hold-out, headline orders",
     "low_bps": "Lower end of its 95 % interval, from a bootstrap of runs of days",
     "high_bps": "Upper end",
     "minimum_detectable_bps": "The mean that a test at 5 % would find with a power of 80 %",
     "holdout_mean_bps": "The same on the champion's own hold-out; empty where that is not stored",
+    "holdout_low_bps": "Lower end of its 95 % interval",
+    "holdout_high_bps": "Upper end",
     "change_sigma": "From the hold-out to now, in volatilities of one bar",
+    "low_change_sigma": "Lower end of its 95 % interval",
+    "high_change_sigma": "Upper end",
     "minimum_detectable_change_sigma": "The change that a test at 5 % would find with a power of 80 %",
     "is_drift": "A measurable fall, or a measurable loss",
-    "reason": "The verdict in words",
 }
 # Before anything trains: a new version takes the newest bars into a hold-out of its own.
 FIRST = {"dagster/priority": "1"}
@@ -68,7 +82,7 @@ def shadow_orders(context: dg.AssetExecutionContext, warehouse: Warehouse, track
         for sentence in said:
             context.log.info(sentence)
         if not warehouse.has_table(SHADOW):
-            return dg.MaterializeResult(metadata={"shadow": "\n".join(said), "dagster/row_count": 0})
+            return dg.MaterializeResult(metadata={"shadow": "\n".join(said)})
         with warehouse.connection() as connection:
             stored = written(connection, SHADOW, 0)
     table = table_metadata(stored.columns, stored.rows, SHADOW_COLUMNS)

@@ -53,52 +53,49 @@ def _model_verdict(
     horizon = int(improvements["minimum_duration"].max())
     learned = tables.by_duration(improvements, model, MODEL_STRATEGY)
     over_stopping = tables.by_duration(edges, model, STOPPING_STRATEGY)
-    durations = [m for m in sorted({math.ceil(horizon / 2), horizon}) if m in learned]
-    if not durations:
+    m = next((m for m in (math.ceil(horizon / 2), horizon) if m in learned and m in over_stopping), None)
+    if m is None:
         return f"{model}: no orders of the model for a fixed quantity against VWAP, hence no verdict."
-    clauses = []
-    for m in durations:
-        kind = "the fixed" if m == horizon else "minimum"
-        clause = f"at {kind} duration {m} an order gains {_on_vwap(learned[m])}"
-        if m in over_stopping:
-            left = _after_impact(curves, model, m) if m < horizon else ""
-            clause += f", and {_finding(over_stopping[m])}{left}{_risk(spread, model, m)}"
-        clauses.append(clause)
+    clauses = [
+        f"{_finding(over_stopping[m], m)}{_risk(spread, model, m)}",
+        *_after_impact(curves, model, m),
+        f"on VWAP an order gains {_on_vwap(learned[m])}",
+    ]
     return f"{model}: {'; '.join(clauses)}."
 
 
 def _on_vwap(learned: Row) -> str:
     """The gain, and whether the 95 % interval allows to call it one."""
-    found = f"{tables.with_interval(learned)} bps on VWAP"
+    found = f"{tables.with_interval(learned)} bps"
     if math.isnan(learned["low_bps"]):
         return f"{found} (too few days for an interval)"
     return found if learned["low_bps"] > 0 or learned["high_bps"] < 0 else f"nothing measurable ({found})"
 
 
-def _finding(edge: Row) -> str:
+def _finding(edge: Row, duration: int) -> str:
     """Better, worse or neither, by whether the 95 % interval of the paired difference excludes zero."""
-    found = f"{tables.with_interval(edge)} bps, paired"
+    found = f"{tables.with_interval(edge)} bps at minimum duration {duration}, paired"
     if math.isnan(edge["low_bps"]):
-        return f"the model cannot be told from stopping without any forecast ({found})"
+        return f"cannot be told from stopping without any forecast ({found})"
     if edge["low_bps"] > 0:
         luck = "" if edge["is_better"] else "; not after correction for all that was looked at"
-        return f"the model is better than stopping without any forecast ({found}{luck})"
+        return f"better than stopping without any forecast ({found}{luck})"
     if edge["high_bps"] < 0:
-        return f"the model is worse than stopping without any forecast ({found})"
+        return f"worse than stopping without any forecast ({found})"
     seen = f"; {edge['minimum_detectable_bps']:.2f} would have been seen"
-    return f"the model is not measurably different from stopping without any forecast ({found}{seen})"
+    return f"not measurably different from stopping without any forecast ({found}{seen})"
 
 
-def _after_impact(curves: pd.DataFrame | None, model: str, duration: int) -> str:
+def _after_impact(curves: pd.DataFrame | None, model: str, duration: int) -> list[str]:
     """What impact leaves of the paired difference."""
     if curves is None:
-        return ""
+        return []
     kind = (curves["model"] == model) & (curves["minimum_duration"] == duration)
     left = curves[kind & (curves["baseline"] == STOPPING_STRATEGY) & (curves["size_percent"] == VERDICT_SIZE)]
-    return "".join(
-        f", {tables.with_interval(row)} after impact at {VERDICT_SIZE:g} % of a day's volume,"
+    return [
+        f"{tables.with_interval(row)} bps after impact at {VERDICT_SIZE:g} % of a day's volume"
         for row in tables.records(left)
-    )
+    ]
 
 
 def _risk(spread: pd.Series, model: str, duration: int) -> str:

@@ -23,6 +23,7 @@ def test_each_help_says_what_it_does_and_shows_an_example(name: str) -> None:
     assert f"Example: lem {name}" in said
 
 
-def test_an_unknown_profile_is_refused_in_one_sentence() -> None:
+def test_an_unknown_profile_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEM_PROFILE", "put back afterwards")
     done = CliRunner().invoke(app, ["status", "--profile", "nowhere"])
     assert done.exit_code == 1 and "FAILED  LEM_PROFILE is 'nowhere'; it must be one of" in done.stderr

@@ -73,6 +73,12 @@ def test_training_plays_no_test_order_and_comparing_trains_nothing():
     assert made["compare"] == {"results", "reports", "promotions"}
 
 
+def test_drift_asks_for_training_and_the_comparison_after_it():
+    job = REPOSITORY.get_job(REPOSITORY.get_sensor_def("retrain_on_drift").job_name)
+    made = {key.path[0] for key in job.asset_layer.executable_asset_keys}
+    assert made == {"models", "results", "reports", "promotions"}
+
+
 @pytest.fixture(scope="module")
 def unready(tmp_path_factory):
     """A warehouse that cannot be opened, a registry without models."""

@@ -86,7 +86,7 @@ def _hold(path: str, held: "multiprocessing.synchronize.Event", done: "multiproc
 
 
 def test_a_run_that_writes_the_warehouse_is_a_doubt(chosen: Settings, warehouse: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("spawn")  # the server that forks remembers the environment of its first user
     held, done = context.Event(), context.Event()
     process = context.Process(target=_hold, args=(f"{warehouse}.lock", held, done))
     process.start()

@@ -115,6 +115,7 @@ def test_an_asset_page_tells_its_story(first_run: subprocess.CompletedProcess[st
         *(f"models/lem_{model}" for model in ("crypto", "crypto_gru", "dow")),
         *(f"promotions/lem_{model}" for model in ("crypto", "dow")),
         *(f"reports/{page}" for page in ("comparison", "data_quality", "readers_copy")),
+        "results/shadow_orders",  # which has no row yet
     }
     for name in tables:
         columns = shown[name]["dagster/column_schema"].value.columns
@@ -122,7 +123,7 @@ def test_an_asset_page_tells_its_story(first_run: subprocess.CompletedProcess[st
     assert shown["raw/crypto_bars"]["last_bar"].value == shown["bars/market_bars"]["last_bar"].value
     assert shown["raw/crypto_bars"]["last_bar"].value == "2024-04-14 23:00 UTC"
     report = shown["reports/comparison"]
-    assert report["verdict"].value.startswith("lem-crypto: at minimum duration 6 an order gains")
+    assert "stopping without any forecast (" in report["verdict"].value
     assert isinstance(report["lem-dow over stopping, bps"].value, float)
     assert report["lem-dow"].value.startswith("| minimum duration | LEM over stopping, bps |")
     assert len(report["lem-dow"].value) < 1000  # of Markdown, all that the UI shows without a click
@@ -381,7 +382,7 @@ def test_a_second_run_loses_and_doubles_nothing(first_run: subprocess.CompletedP
     assert "version 1 was made from the same data, code and settings" in done.stdout
     assert "has met these test orders before; its results are kept" in done.stdout
     assert "2 fits on earlier years, 0 of them to train" in done.stdout
-    assert "lem-crypto/1: no bars since 2024-04-14 23:00, where the last hold-out ends" in done.stdout
+    assert "lem-crypto/1: no bars after 2024-04-14 23:00, where the last hold-out ends" in done.stdout
     looks = "select results_table, model, count(*) from results.holdout_looks group by all order by all"
     assert [count for *_, count in table(home, looks)] == [1, 1, 1, 1]
     assert " bars since " in first_run.stdout

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from builders import tiny_lem
-from mlflow.exceptions import MlflowException
 
 from lem_models.lem import LEM
 from lem_models.orders import OrderBatch
 from lem_models.simulation import random_walks
-from lem_pipeline.errors import ConfigurationError
+from lem_pipeline.errors import ConfigurationError, UnknownVersionError
 from lem_pipeline.relocate import relocate
 from lem_pipeline.tracking import Tracking
 
@@ -32,10 +31,10 @@ def home(tmp_path: Path) -> Path:
 def test_a_moved_home_finds_its_models_and_files(home: Path) -> None:
     moved = home.rename(home.with_name("new place"))
     tracking = Tracking(home=str(moved))
-    with pytest.raises(MlflowException, match="No such artifact"):
+    with pytest.raises(UnknownVersionError, match="No such artifact"):
         tracking.load("lem-crypto")
     assert relocate(moved) == 4  # an experiment, a run, a logged model, a version
-    assert tracking.load("lem-crypto").metadata.signature
+    assert tracking.load("lem-crypto").config.horizon == HORIZON
     example = tracking.client().download_artifacts(tracking.latest("lem-crypto").run_id, "example.npz")
     assert Path(example).is_file()
     with tracking.run("lem-crypto", {}) as run:
@@ -44,7 +43,7 @@ def test_a_moved_home_finds_its_models_and_files(home: Path) -> None:
 
 def test_a_home_that_stayed_is_left_alone(home: Path) -> None:
     assert relocate(home) == 0
-    assert Tracking(home=str(home)).load("lem-crypto").metadata.signature
+    assert Tracking(home=str(home)).load("lem-crypto").config.horizon == HORIZON
 
 
 def test_a_folder_without_a_store_is_met_with_one_sentence(tmp_path: Path) -> None:

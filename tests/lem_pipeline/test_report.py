@@ -209,36 +209,37 @@ def test_a_gain_is_reported_with_its_interval_and_the_yardsticks(frames):
     edge = report_tables.by_duration(frames.edges, "lem-crypto", "no-forecast stopping")[6]
     learned = report_tables.by_duration(frames.improvements, "lem-crypto", "LEM")[6]
     assert crypto.startswith(
-        f"lem-crypto: at minimum duration 6 an order gains {report_tables.with_interval(learned)} bps on VWAP, and the "
-        f"model is better than stopping without any forecast ({report_tables.with_interval(edge)} bps, paired) "
+        "lem-crypto: better than stopping without any forecast "
+        f"({report_tables.with_interval(edge)} bps at minimum duration 6, paired) "
         "at a standard deviation of one order of "
     )
+    assert crypto.endswith(f"; on VWAP an order gains {report_tables.with_interval(learned)} bps.")
 
 
 def test_a_model_that_is_worse_is_said_to_be_worse(frames):
     _, dow = verdict(frames)
-    assert re.search(r"at minimum duration 6 an order gains −\d+\.\d\d \[", dow)
-    assert re.search(r"the model is worse than stopping without any forecast \(−\d", dow)
+    assert re.search(r"^lem-dow: worse than stopping without any forecast \(−\d", dow)
+    assert re.search(r"on VWAP an order gains −\d+\.\d\d \[", dow)
 
 
 def test_a_gain_that_luck_among_many_may_explain_is_said_to_be_one(frames):
     lucky = replace(frames, edges=frames.edges.assign(is_better=False))
     crypto, dow = verdict(lucky)
-    assert "bps, paired; not after correction for all that was looked at) at a standard deviation" in crypto
+    assert "paired; not after correction for all that was looked at) at a standard deviation" in crypto
     assert "correction" not in verdict(frames)[0] and "correction" not in dow
 
 
 def test_an_interval_that_contains_zero_is_no_gain(frames):
-    for sentence in verdict(frames):
-        fixed = sentence.split("at the fixed duration 12")[1]
-        assert "gains nothing measurable (" in fixed
-        assert "the model is not measurably different from stopping without any forecast (" in fixed
-        assert re.search(r"paired; \d+\.\d\d would have been seen\)", fixed)
+    fixed = [frame[frame["minimum_duration"] == 12] for frame in (frames.improvements, frames.edges)]
+    for sentence in report.verdict(*fixed, frames.scenarios).splitlines():
+        assert "gains nothing measurable (" in sentence
+        assert ": not measurably different from stopping without any forecast (" in sentence
+        assert re.search(r"minimum duration 12, paired; \d+\.\d\d would have been seen\)", sentence)
 
 
 def test_a_single_day_gives_no_interval_and_no_claim():
     (sentence,) = verdict(results(order_results(1.0, days=1)))
-    assert "the model cannot be told from stopping without any forecast (" in sentence
+    assert ": cannot be told from stopping without any forecast (" in sentence
     assert "too few days for an interval" in sentence
     assert "better" not in sentence
 
@@ -499,7 +500,7 @@ def test_the_verdict_says_what_impact_leaves(frames):
     for sentence, model in ((crypto, "lem-crypto"), (dow, "lem-dow")):
         curve = curves[curves["model"] == model]
         left = report_tables.with_interval(report_tables.records(curve)[0])
-        assert f", {left} after impact at 1 % of a day's volume, at a standard deviation" in sentence
+        assert f"; {left} bps after impact at 1 % of a day's volume; on VWAP" in sentence
         assert sentence.count("after impact") == 1
 
 

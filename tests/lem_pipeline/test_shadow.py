@@ -171,7 +171,7 @@ def begins(rows: pd.DataFrame) -> pd.Series:
 def test_without_bars_after_the_hold_out_nothing_is_written_and_one_sentence_says_so(chosen, champion, before):
     tables = read(before, "select table_name from information_schema.tables order by all")
     said = shadow(chosen, before, champion, NAME, "a run")
-    assert said == "lem-crypto/1: no bars since 2024-06-30 23:00, where the last hold-out ends; nothing to shadow"
+    assert said == "lem-crypto/1: no bars after 2024-06-30 23:00, where the last hold-out ends; nothing to shadow"
     pd.testing.assert_frame_equal(read(before, "select table_name from information_schema.tables order by all"), tables)
 
 
@@ -435,7 +435,7 @@ def verdicts(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvalua
 def test_the_pages_of_a_market_that_did_not_go_on_say_so_and_the_checks_pass(profile, chosen, champion, before):
     result = made(before, champion)
     told = result.asset_materializations_for_node("results__shadow_orders")[0].metadata
-    assert "no bars since 2024-06-30 23:00" in told["shadow"].value
+    assert "no bars after 2024-06-30 23:00" in told["shadow"].value
     for check in verdicts(result).values():
         assert check.passed and check.description == "no shadow orders to judge"
 
@@ -458,11 +458,8 @@ def test_drift_is_shown_warned_of_and_asks_for_one_training(profile, chosen, cha
 
 
 def test_schedule_and_sensor_are_off_until_someone_switches_them_on_and_training_waits_for_the_shadow(profile, chosen):
-    from lem_pipeline.defs.automation import train
-
     found = shadow_evaluation()
     (schedule,), (sensor,) = found.schedules, found.sensors
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
     assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("30 2 * * *", "UTC")
-    assert sensor.job_name == train.name

@@ -199,7 +199,8 @@ def test_the_page_shows_every_study_and_says_what_differs(studies, rows):
     for text in ("quarters", "4 h, hours", "typical price", "the published implementation sees the bar it trades in"):
         assert text in html
     edge = rows.set_index(["study", "strategy", "minimum_duration"]).loc[("quarters", "no-forecast stopping", 6)]
-    assert f"+{edge['edge_bps']:.2f} [+{edge['edge_low_bps']:.2f}, +{edge['edge_high_bps']:.2f}], " in html
+    interval = f"+{edge['edge_bps']:.2f} [+{edge['edge_low_bps']:.2f}, +{edge['edge_high_bps']:.2f}]"
+    assert f"{interval}<small>det. {edge['edge_detectable_bps']:.2f}</small>" in html
     assert "What the price proxy changes" in html and "−2.00 [−2.00, −2.00]" in html
 
 
