@@ -46,7 +46,7 @@ mlflow: .venv/installed ## the MLflow UI on http://127.0.0.1:5000 (PROFILE=demo,
 	$(LEM) mlflow --profile $(PROFILE)
 
 test: .venv/installed ## all tests
-	.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile
+	.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 bare: .venv/installed ## a registered model in an environment of its recorded requirements alone, which takes minutes to install
 	LEM_BARE_ENVIRONMENT=1 .venv/bin/python -m pytest --durations=3 tests/lem_pipeline/test_bare_environment.py

@@ -21,6 +21,8 @@ from written import places_of
 
 REPOSITORY = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.slow
+
 PROFILE = """
 home = "{home}"
 
