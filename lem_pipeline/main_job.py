@@ -10,6 +10,7 @@ import dagster as dg
 from rich.console import Console
 
 from lem_pipeline.failures import sentence
+from lem_pipeline.report.rendering import SIMULATED_BANNER, SIMULATED_NOTE
 from lem_pipeline.settings import Settings, settings
 
 START_TAG, END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -81,6 +82,8 @@ def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[st
         key = event.asset_key.to_user_string() if event.asset_key else ""
         metadata[key] = event.step_materialization_data.materialization.metadata
     yield ""
+    if chosen.simulated:
+        yield f"[bold yellow]{SIMULATED_BANNER}[/bold yellow]  {SIMULATED_NOTE}"
     yield str(metadata["reports/comparison"]["verdict"].value)
     yield ""
     for name in chosen.models:

@@ -102,6 +102,7 @@ def table(home: Path, query: str) -> list[tuple]:
 
 def test_it_ends_by_saying_where_everything_is(first_run: subprocess.CompletedProcess[str], home: Path) -> None:
     said = first_run.stdout
+    assert "SIMULATED DATA" in said
     assert "models:/lem-crypto/1, alias challenger" in said
     assert str(home / "reports" / "comparison.html") in said
     assert "make ui" in said and "make mlflow" in said
