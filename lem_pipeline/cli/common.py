@@ -22,6 +22,7 @@ def prepare(profile: str) -> None:
     from lem_pipeline.main_job import dagster_home
     from lem_pipeline.settings import settings
 
+    settings.cache_clear()
     with refusals():
         os.environ["DAGSTER_HOME"] = str(dagster_home(settings().home))
 
