@@ -45,7 +45,7 @@ def ingest_job(market: str) -> tuple[dg.AssetSelection, str]:
     others = [dg.AssetKey(["raw", f"{name}_bars"]) for name in ASSET_CLASSES if name != market]
     return (TABLES | FOR_READERS) - dg.AssetSelection.assets(*others), (
         f"Fetch {market} bars that are new or have not settled yet in the months chosen, then rebuild tables, features "
-        "and windows, and the copy for readers."
+        "and windows, and the copy for readers. A new home begins with backfill, since a check wants windows of all."
     )
 
 
