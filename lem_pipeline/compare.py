@@ -21,8 +21,6 @@ from lem_pipeline.versions import OnPanel, Version, load_version
 
 Split = Literal["test", "validation"]
 
-_ONE_PERCENT = 0.01  # of a day's volume, the size that impact is charged for
-
 CAVEAT = {
     "test": "This was one more look at the test split, and is counted: every look, and every choice after it, wears "
     "the hold-out out. Choose between versions on validation orders (--split validation).",
@@ -137,13 +135,13 @@ def compare(
 
 def _played(played: list[OnPanel], data: OrderPanel, asset_classes: Sequence[str], split: Split) -> Iterator[pa.Table]:
     from lem_models.evaluation import evaluate
-    from lem_pipeline.contestants import charged
+    from lem_pipeline.contestants import ONE_PERCENT, charged
 
     config = played[0].version.config
     durations = pa.array(shown_durations(config.horizon), pa.int32())
     for asset_class in asset_classes:
         rows = data.rows(split, config.horizon, asset_class)
-        trial = charged(asset_class, _ONE_PERCENT, participation_cap=None)
+        trial = charged(asset_class, ONE_PERCENT, participation_cap=None)
         batches = evaluate(played, data.panel, rows, config.lookback, config.horizon, trial=trial)
         for table in order_results("compared", data, batches):
             shown = pc.and_(pc.equal(table["target"], "quantity"), pc.is_in(table["minimum_duration"], durations))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lem_models.orders import Limits
     from lem_pipeline.panel import OrderPanel
 
+ONE_PERCENT = 0.01  # of a day's volume, the size that impact is charged for
 _FITTED_ON = 4_096  # training windows; what is fitted has a few hundred weights at most
 
 

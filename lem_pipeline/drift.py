@@ -94,7 +94,7 @@ def feature_drift(
         yield {**row, **_verdict(watch, too_few, is_drift, _moved(row))}
 
 
-def edge_drift(warehouse: Warehouse, watch: Watch, rules: ShadowSettings) -> Iterator[Row]:
+def edge_drift(newest: pd.DataFrame, before: pd.DataFrame, watch: Watch, rules: ShadowSettings) -> Iterator[Row]:
     """What the champion gains over stopping without forecasts in its newest shadow orders, and gained on its hold-out.
 
     The average over headline orders, whose fall is judged in σ of one bar: in bps an edge shrinks whenever the market
@@ -102,14 +102,14 @@ def edge_drift(warehouse: Warehouse, watch: Watch, rules: ShadowSettings) -> Ite
     interval below zero.
 
     Args:
-        warehouse: Keeps shadow orders, and the results of the hold-out.
+        newest: As :func:`shadow_days` gives them.
+        before: As :func:`holdout_days` gives them.
         watch: The champion.
         rules: Days and threshold.
 
     Yields:
         Rows of ``EDGES_SCHEMA``, one per asset class; none without shadow orders.
     """
-    newest, before = shadow_days(warehouse, watch, rules.edge_days), holdout_days(warehouse, watch)
     if newest.empty:
         return
     then = {} if before.empty else {row["asset_class"]: row for row in _edges(before, watch)}

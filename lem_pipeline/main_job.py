@@ -8,9 +8,10 @@ from typing import Any
 
 import dagster as dg
 from rich.console import Console
+from rich.text import Text
 
 from lem_pipeline.failures import sentence
-from lem_pipeline.report.rendering import SIMULATED_BANNER, SIMULATED_NOTE
+from lem_pipeline.report.rendering import screen_banner
 from lem_pipeline.settings import Settings, settings
 
 START_TAG, END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -76,14 +77,13 @@ def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
             yield f"{str(event.step_key).replace('__', '/')}: {sentence(event)}"
 
 
-def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[str]:
+def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[str | Text]:
     metadata: dict[str, Any] = {}
     for event in result.get_asset_materialization_events():
         key = event.asset_key.to_user_string() if event.asset_key else ""
         metadata[key] = event.step_materialization_data.materialization.metadata
     yield ""
-    if chosen.simulated:
-        yield f"[bold yellow]{SIMULATED_BANNER}[/bold yellow]  {SIMULATED_NOTE}"
+    yield from screen_banner(chosen.simulated)
     yield str(metadata["reports/comparison"]["verdict"].value)
     yield ""
     for name in chosen.models:

@@ -181,7 +181,7 @@ class Desk:
             return decision  # nothing was decided
         if decision.champion_after != decision.champion_before:
             decision = self._through_the_gates(decision)
-        report = str(self.chosen.reports / "comparison.html")
+        report = str(self.chosen.comparison)
         at = note(self.warehouse, decision, report, self.run)  # first: no alias moves without a trail
         self.tracking.note_decision(decision.model, decision.challenger, at, decision.sentence)
         if decision.champion_after != decision.champion_before:

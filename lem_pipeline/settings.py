@@ -409,6 +409,11 @@ class Settings(BaseSettings):
         """The folder of finished reports."""
         return self.home / "reports"
 
+    @property
+    def comparison(self) -> Path:
+        """The page of the comparison report."""
+        return self.reports / "comparison.html"
+
 
 class AsWritten(Settings):
     """A profile as its file has it, whatever the environment says."""

@@ -17,7 +17,7 @@ import torch
 from lem_models.baselines import Strategy
 from lem_models.baselines.optimal_stopping import OptimalStopping
 from lem_models.evaluation import evaluate
-from lem_pipeline.contestants import charged
+from lem_pipeline.contestants import ONE_PERCENT, charged
 from lem_pipeline.errors import ShadowError
 from lem_pipeline.holdout import Look, last_order, note
 from lem_pipeline.panel import OrderPanel, read_panel
@@ -28,7 +28,6 @@ from lem_pipeline.tracking import Tracking, model_code_hash
 from lem_pipeline.versions import OnPanel, Version, load_version
 
 SHADOW = "results.shadow_orders"
-_ONE_PERCENT = 0.01  # of a day's volume, the size that impact is charged for
 _KEYS = ["asset_class", "symbol", "bar_start"]
 
 
@@ -167,7 +166,7 @@ def replay(
     classes = data.keys["asset_class"].to_numpy(zero_copy_only=False)[rows.numpy()]
     strategies: list[Strategy] = [player, OptimalStopping(config.limits)]
     for asset_class in sorted(set(classes)):
-        trial = charged(asset_class, _ONE_PERCENT, participation_cap=None)
+        trial = charged(asset_class, ONE_PERCENT, participation_cap=None)
         for part in torch.split(rows[torch.from_numpy(classes == asset_class)], batch_size):
             batches = evaluate(strategies, data.panel, part, config.lookback, config.horizon, trial=trial)
             played = pa.concat_tables(order_results(watch.model, data, batches))

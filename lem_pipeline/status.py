@@ -52,7 +52,7 @@ class Status:
 def status(chosen: Settings, instance: dg.DagsterInstance) -> Status:
     """Look at a home without changing it; what does not exist yet is empty."""
     warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)
-    page = (chosen.reports / "comparison.html").resolve()
+    page = chosen.comparison.resolve()
     return Status(
         profile=chosen.profile,
         home=chosen.home.resolve(),

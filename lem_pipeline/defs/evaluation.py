@@ -135,7 +135,7 @@ def comparison(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     section = studies_section(studies, effects)
     page = comparison_html(results, rests_on, chosen.simulated, section)
     shown = results.improvements, results.edges, results.scenarios
-    path = chosen.reports / "comparison.html"
+    path = chosen.comparison
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     plain = comparison_markdown(results, rests_on.facts, chosen.simulated, section)

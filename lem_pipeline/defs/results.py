@@ -21,7 +21,7 @@ from lem_pipeline.tracking import Tracking
 if TYPE_CHECKING:
     from lem_models.evaluation import EvaluatedBatch
 
-ONE_PERCENT, LARGE_ORDER = 0.01, 0.1  # of a day's expected volume
+LARGE_ORDER = 0.1  # of a day's expected volume
 PARTICIPATION_CAPS = (0.05, 0.10, 0.25)
 
 RESULT_COLUMNS = {
@@ -45,7 +45,7 @@ MODEL_KEYS = [model_key(name) for name in settings().registered]
 def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """What each test order cost under each strategy: all scenarios, all minimum durations, models as registered."""
     from lem_models.evaluation import evaluate
-    from lem_pipeline.contestants import charged, contestants
+    from lem_pipeline.contestants import ONE_PERCENT, charged, contestants
     from lem_pipeline.results import order_results as tables
     from lem_pipeline.serving import Registered
 

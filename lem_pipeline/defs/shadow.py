@@ -140,10 +140,10 @@ def edge_drift(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking
     with explained():
         champions = _champions(warehouse, tracking)
         for watch in champions:
-            rows += drift.edge_drift(warehouse, watch, rules)
-            newest = drift.shadow_days(warehouse, watch, rules.edge_days)
+            newest, before = drift.shadow_days(warehouse, watch, rules.edge_days), drift.holdout_days(warehouse, watch)
+            rows += drift.edge_drift(newest, before, watch, rules)
             if not newest.empty:
-                picture = as_image(shadow_picture(drift.holdout_days(warehouse, watch), newest, watch.name))
+                picture = as_image(shadow_picture(before, newest, watch.name))
                 pictures[watch.model] = dg.MetadataValue.md(f"![edge by day]({picture})")
         note_findings(warehouse, "edge", rows, rules.edge_days, context.run.run_id)
         table = warehouse.write_table("reports.edge_drift", pa.Table.from_pylist(rows, drift.EDGES_SCHEMA))

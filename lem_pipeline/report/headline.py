@@ -55,7 +55,7 @@ def headline(chosen: Settings) -> Headline:
     Raises:
         WarehouseError: There is no report yet.
     """
-    page = (chosen.reports / "comparison.html").resolve()
+    page = chosen.comparison.resolve()
     if not page.is_file():
         raise WarehouseError(f"there is no report at {page}; lem run --profile {chosen.profile} writes it")
     warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)

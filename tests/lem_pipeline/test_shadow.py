@@ -168,6 +168,11 @@ def begins(rows: pd.DataFrame) -> pd.Series:
     return rows.index.get_level_values("bar_start").to_series()
 
 
+def edge_drifts(warehouse, watch, rules):
+    newest, before = shadow_days(warehouse, watch, rules.edge_days), holdout_days(warehouse, watch)
+    return edge_drift(newest, before, watch, rules)
+
+
 def test_without_bars_after_the_hold_out_nothing_is_written_and_one_sentence_says_so(chosen, champion, before):
     tables = read(before, "select table_name from information_schema.tables order by all")
     said = shadow(chosen, before, champion, NAME, "a run")
@@ -331,12 +336,12 @@ def test_few_days_and_a_short_training_are_not_judged(tenfold, watch):
         judged = list(feature_drift(tenfold, watch, ["crypto"], HORIZON, rules))
         assert judged and not any(row["is_judged"] or row["is_drift"] for row in judged)
         assert all(why in row["reason"] for row in judged)
-    (edge,) = edge_drift(tenfold, watch, ShadowSettings(fewest_edge_days=60))
+    (edge,) = edge_drifts(tenfold, watch, ShadowSettings(fewest_edge_days=60))
     assert not edge["is_judged"] and "60 are asked for" in edge["reason"]
 
 
 def test_an_edge_that_is_what_it_was_has_not_drifted_and_is_told_beside_the_hold_out(after, watch):
-    (edge,) = edge_drift(after, watch, RULES)
+    (edge,) = edge_drifts(after, watch, RULES)
     assert edge["is_judged"] and not edge["is_drift"]
     assert "shows neither a fall nor a loss" in edge["reason"] and "on its hold-out" in edge["reason"]
     assert edge["first_day"] == REGISTERED.date() and edge["last_day"] == NOW.date() - timedelta(days=1)
@@ -345,7 +350,7 @@ def test_an_edge_that_is_what_it_was_has_not_drifted_and_is_told_beside_the_hold
 
 
 def test_an_edge_is_the_mean_over_orders_of_what_was_paid_less(after, watch):
-    (edge,) = edge_drift(after, watch, RULES)
+    (edge,) = edge_drifts(after, watch, RULES)
     rows = orders(after).query("benchmark == 'VWAP' and target == 'quantity' and minimum_duration in (2, 3, 4)")
     cost = rows.groupby("strategy")["slippage_bps"].mean()
     assert edge["mean_bps"] == pytest.approx(cost["no-forecast stopping"] - cost["lem-crypto/1"], abs=1e-5)
@@ -353,23 +358,23 @@ def test_an_edge_is_the_mean_over_orders_of_what_was_paid_less(after, watch):
 
 def test_orders_that_cost_more_than_on_the_hold_out_are_drift_of_the_edge(copy, watch):
     execute(copy, f"update {SHADOW} set slippage_bps = slippage_bps + 3 where strategy = 'lem-crypto/1'")
-    (edge,) = edge_drift(copy, watch, RULES)
+    (edge,) = edge_drifts(copy, watch, RULES)
     assert edge["is_drift"] and "has fallen and is a loss" in edge["reason"]
     assert edge["mean_bps"] == pytest.approx(-3, abs=0.1)
     assert edge["low_change_sigma"] < edge["change_sigma"] < edge["high_change_sigma"] < 0
-    (let_pass,) = edge_drift(copy, watch, ShadowSettings(edge_fall_sigma=1))
+    (let_pass,) = edge_drifts(copy, watch, ShadowSettings(edge_fall_sigma=1))
     assert let_pass["is_drift"] and "the edge is a loss" in let_pass["reason"]
 
 
 def test_a_hold_out_of_few_days_is_told_and_not_compared_with(copy, watch):
     execute(copy, f"delete from {UNCAPPED} where bar_start < '2024-06-20'")
-    (edge,) = edge_drift(copy, watch, RULES)
+    (edge,) = edge_drifts(copy, watch, RULES)
     assert not edge["is_drift"] and "of too few days to compare with" in edge["reason"]
 
 
 def test_without_the_results_of_its_hold_out_a_champion_is_judged_by_its_loss_alone(copy, watch):
     execute(copy, f"drop table {UNCAPPED}")
-    (edge,) = edge_drift(copy, watch, RULES)
+    (edge,) = edge_drifts(copy, watch, RULES)
     assert not edge["is_drift"] and "its hold-out is not stored to compare with" in edge["reason"]
 
 
