@@ -13,7 +13,7 @@ from lem_pipeline.holdout import UNCAPPED, played_as
 from lem_pipeline.promotion import average_edges
 from lem_pipeline.report.tables import DETECTABLE_80, NORMAL_95, records, signed, with_interval
 from lem_pipeline.results import daily_improvements
-from lem_pipeline.settings import ShadowSettings
+from lem_pipeline.settings.models import ShadowSettings
 from lem_pipeline.shadow import SHADOW, Watch
 from lem_pipeline.sql_assets import SQL
 from lem_pipeline.storage import Warehouse

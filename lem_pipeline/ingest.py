@@ -16,7 +16,7 @@ from lem_pipeline.errors import (
 )
 from lem_pipeline.fetched import FETCHED, FETCHED_SCHEMA, Period, fetched_periods, missing_periods, note_fetched
 from lem_pipeline.revisions import REVISIONS, REVISIONS_SCHEMA, take_in
-from lem_pipeline.settings import MarketSettings
+from lem_pipeline.settings.markets import MarketSettings
 from lem_pipeline.sources.base import RAW_BARS, BarSource
 from lem_pipeline.storage import Warehouse, create_if_missing
 from lem_pipeline.universe import ASSET_CLASSES, FIRST_MONTH, AssetClass

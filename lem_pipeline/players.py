@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lem_pipeline.edges import CHAMPION_STRATEGY, MODEL_STRATEGY
 from lem_pipeline.panel import OrderPanel
-from lem_pipeline.settings import Rival
+from lem_pipeline.settings.models import Rival
 from lem_pipeline.tracking import Tracking
 
 if TYPE_CHECKING:

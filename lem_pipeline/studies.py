@@ -17,7 +17,9 @@ from lem_pipeline.edges import (
     improvement_intervals,
 )
 from lem_pipeline.report.tables import shown_durations
-from lem_pipeline.settings import ArchiveSource, MarketSettings, Settings
+from lem_pipeline.settings import Settings
+from lem_pipeline.settings.markets import MarketSettings
+from lem_pipeline.settings.sources import ArchiveSource
 
 Reader = Callable[[str, Mapping[str, object]], pd.DataFrame]
 

@@ -7,17 +7,9 @@ import dagster as dg
 from pydantic import SecretStr
 
 from lem_pipeline.errors import ConfigurationError
-from lem_pipeline.settings import (
-    TIMEFRAMES,
-    ArchiveSource,
-    CcxtSource,
-    MarketSettings,
-    Settings,
-    SimulatedSource,
-    Source,
-    YFinanceSource,
-    settings,
-)
+from lem_pipeline.settings import Settings, settings
+from lem_pipeline.settings.markets import TIMEFRAMES, MarketSettings
+from lem_pipeline.settings.sources import ArchiveSource, CcxtSource, SimulatedSource, Source, YFinanceSource
 from lem_pipeline.sources.archive import ArchiveBars
 from lem_pipeline.sources.base import BarSource
 from lem_pipeline.sources.ccxt import CcxtBars

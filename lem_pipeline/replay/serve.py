@@ -11,7 +11,7 @@ from lem_pipeline.replay.answers import Route
 from lem_pipeline.replay.bars import Clock
 from lem_pipeline.replay.catalogue import parse
 from lem_pipeline.replay.server import CONTROL, ReplayServer
-from lem_pipeline.settings import TIMEFRAMES
+from lem_pipeline.settings.markets import TIMEFRAMES
 from lem_pipeline.sources.base import BarSource
 
 

@@ -23,7 +23,9 @@ from lem_pipeline.errors import (
 )
 from lem_pipeline.fetched import FETCHED
 from lem_pipeline.ingest import Ingested, ingest, make_ready, wanted_period
-from lem_pipeline.settings import MarketSettings, SimulatedSource, settings
+from lem_pipeline.settings import settings
+from lem_pipeline.settings.markets import MarketSettings
+from lem_pipeline.settings.sources import SimulatedSource
 from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.universe import CRYPTO_HOURLY, DOW_DAILY, AssetClass

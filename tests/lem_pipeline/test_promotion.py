@@ -17,7 +17,9 @@ from lem_models.lem import LEM
 from lem_pipeline.errors import PromotionError
 from lem_pipeline.panel import OrderPanel, read_panel
 from lem_pipeline.promotion import LOG, Desk, judge
-from lem_pipeline.settings import CryptoSettings, ModelSettings, Settings
+from lem_pipeline.settings import Settings
+from lem_pipeline.settings.markets import CryptoSettings
+from lem_pipeline.settings.models import ModelSettings
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 

@@ -11,7 +11,8 @@ from lem_pipeline.contestants import charged
 from lem_pipeline.defs.resources import bar_sources
 from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.main_job import months
-from lem_pipeline.settings import PROFILES, ArchiveSource, Settings, settings, settings_of
+from lem_pipeline.settings import PROFILES, Settings, settings, settings_of
+from lem_pipeline.settings.sources import ArchiveSource
 
 PACKAGED = (
     "archive, archive-15m, archive-240m, archive-5m, archive-90m, archive-perpetual, archive-typical, archive-vwap, "

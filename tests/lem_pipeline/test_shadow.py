@@ -26,7 +26,8 @@ from lem_pipeline.findings import FINDINGS, findings, note_findings
 from lem_pipeline.holdout import LOOKS, UNCAPPED, Look, look_once, looks
 from lem_pipeline.panel import read_panel
 from lem_pipeline.results import order_results
-from lem_pipeline.settings import ModelSettings, Settings, ShadowSettings, settings, settings_of
+from lem_pipeline.settings import Settings, settings, settings_of
+from lem_pipeline.settings.models import ModelSettings, ShadowSettings
 from lem_pipeline.shadow import SHADOW, Watch, replay, shadow, shadow_rows, under_watch
 from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.storage import Warehouse

@@ -6,23 +6,13 @@ overridden as ``LEM_TRAINING__MAX_EPOCHS=20``.
 
 import os
 import tomllib
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.dataclasses import dataclass
+from pydantic import ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -31,249 +21,20 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from lem_models.config import LEMConfig, Recurrence, TrainingConfig
-from lem_models.orders import InformationSet
 from lem_pipeline.errors import ConfigurationError
-from lem_pipeline.names import instrument, model_name, quoted, shown
-from lem_pipeline.sources.mirror import Mirror
-from lem_pipeline.universe import ASSET_CLASSES, DAY, FIRST_MONTH
+from lem_pipeline.names import model_name, quoted, shown
+from lem_pipeline.settings.markets import CryptoSettings, MarketSettings
+from lem_pipeline.settings.models import (
+    ModelSettings,
+    Rival,
+    ShadowSettings,
+    SplitSettings,
+    TrainingSettings,
+    WalkForwardSettings,
+)
+from lem_pipeline.universe import ASSET_CLASSES
 
-PROFILES = Path(__file__).parent / "profiles"
-
-DAY_MINUTES = DAY // timedelta(minutes=1)
-
-# Lengths of bars in minutes, and what ccxt calls them; a venue need not have them all.
-TIMEFRAMES = {
-    1: "1m", 3: "3m", 5: "5m", 15: "15m", 30: "30m", 60: "1h", 120: "2h", 240: "4h", 360: "6h", 480: "8h", 720: "12h",
-    DAY_MINUTES: "1d",
-}  # fmt: skip
-
-STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class Strict(BaseModel):
-    """Settings that refuse names they do not know."""
-
-    model_config = STRICT
-
-
-def _of_a_mirror(address: SecretStr) -> SecretStr:
-    Mirror.at(address.get_secret_value())
-    return address
-
-
-Instrument = Annotated[str, AfterValidator(instrument)]
-MirrorAddress = Annotated[SecretStr, AfterValidator(_of_a_mirror)]  # it may hold a log-in
-
-
-class SimulatedSource(Strict):
-    """Bars of the seeded simulated market.
-
-    Attributes:
-        source: Bars drawn by a random generator; every figure made of them says so.
-        seed: Another seed, another market.
-        origin: Day of the first bar.
-    """
-
-    source: Literal["simulated"]
-    seed: int = 7
-    origin: str = "2024-01-01"
-
-
-class ArchiveSource(Strict):
-    """Bars of a user's parquet or CSV files.
-
-    Attributes:
-        source: Bars of files.
-        path: A file, or a folder of them; below the folder ``archive`` of the settings, unless it is absolute.
-        price_basis: ``split_adjusted`` where later splits have rescaled the prices.
-    """
-
-    source: Literal["archive"]
-    path: str
-    price_basis: Literal["as_traded", "split_adjusted"] = "as_traded"
-
-
-class CcxtSource(Strict):
-    """Bars of the first crypto exchange that serves this country.
-
-    Attributes:
-        source: Bars of an exchange that ccxt knows.
-        venues: Exchanges by their names in ccxt, in order of preference.
-        api_url: A mirror of the exchanges' public API, such as ``make replay``.
-    """
-
-    source: Literal["ccxt"]
-    venues: list[str] = Field(default=["binance"], min_length=1)
-    api_url: MirrorAddress | None = None
-
-
-class YFinanceSource(Strict):
-    """Daily bars of Yahoo Finance.
-
-    Attributes:
-        source: Daily bars of US shares.
-        api_url: A mirror of Yahoo's chart API, such as ``make replay``.
-    """
-
-    source: Literal["yfinance"]
-    api_url: MirrorAddress | None = None
-
-
-Source = Annotated[SimulatedSource | ArchiveSource | CcxtSource | YFinanceSource, Field(discriminator="source")]
-
-
-class MarketSettings(Strict):
-    """One asset class: where its bars come from, which instruments, since when.
-
-    Attributes:
-        bars: Where bars come from, never with a silent fallback; see the sources below.
-        instruments: What to fetch.
-        start: First day.
-        end: The day after the last one; without it, up to the last closed bar.
-        unseen: Instruments that are tested on and that no model is trained on.
-        price: What child orders fill at: ``vwap``, the typical price where there is none; or ``typical`` throughout.
-    """
-
-    bars: Source
-    instruments: list[Instrument] = Field(min_length=1)
-    start: date
-    end: date | None = None
-    unseen: list[str] = []
-    price: Literal["vwap", "typical"] = "vwap"
-
-    @model_validator(mode="after")
-    def _unseen_among_others(self) -> Self:
-        if strangers := sorted(set(self.unseen) - set(self.instruments)):
-            raise ValueError(f"unseen names {', '.join(strangers)}, which is not among the instruments")
-        if set(self.unseen) == set(self.instruments):
-            raise ValueError("every instrument is unseen, which leaves none to train on")
-        return self
-
-    @model_validator(mode="after")
-    def _start_before_end_and_now(self) -> Self:
-        if self.end and self.start >= self.end:
-            raise ValueError(f"the period starts on {self.start} and ends before, on {self.end}")
-        if self.start < FIRST_MONTH.date():
-            raise ValueError(f"the period starts on {self.start}, and bars are kept from {FIRST_MONTH:%Y-%m-%d} on")
-        if self.start > datetime.now(UTC).date():
-            raise ValueError(f"the period starts on {self.start}, in the future")
-        return self
-
-
-class CryptoSettings(MarketSettings):
-    """A market around the clock: how long the bars of its source last, and those that orders trade in.
-
-    Attributes:
-        source_bar_minutes: Length of the bars that the source is asked for.
-        bar_minutes: Length of the bars that orders trade in, counted from midnight UTC of 1970-01-01 on: a multiple of
-            ``source_bar_minutes``.
-    """
-
-    source_bar_minutes: int = Field(default=60, ge=1, le=DAY_MINUTES)
-    bar_minutes: int = Field(default=60, ge=1, le=DAY_MINUTES)
-
-    @model_validator(mode="after")
-    def _lengths_that_the_source_can_give(self) -> Self:
-        asked = self.source_bar_minutes
-        if self.bar_minutes % asked:
-            raise ValueError(
-                f"bars of {self.bar_minutes} minutes cannot be put together from bars of {asked}; "
-                f"set bar_minutes to a multiple of source_bar_minutes"
-            )
-        if isinstance(self.bars, SimulatedSource) and asked != 60:
-            raise ValueError(
-                f"the simulated market has bars of 60 minutes and none of {asked}; leave source_bar_minutes at 60 and "
-                "set bar_minutes to a multiple of it"
-            )
-        if isinstance(self.bars, CcxtSource) and asked not in TIMEFRAMES:
-            raise ValueError(
-                f"no venue has bars of {asked} minutes; set source_bar_minutes to one of "
-                f"{', '.join(map(str, TIMEFRAMES))}, and bar_minutes to a multiple of it"
-            )
-        return self
-
-
-class SplitSettings(Strict):
-    """How time is cut into training, validation and test, as fractions of an asset class's bars.
-
-    Attributes:
-        train: What models are fitted to.
-        validation: What settings and the epoch that is kept are chosen on. The rest is the test, a hold-out.
-    """
-
-    train: float = Field(default=0.7, gt=0, lt=1)
-    validation: float = Field(default=0.15, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _leave_a_test_split(self) -> Self:
-        if self.train + self.validation >= 1:
-            raise ValueError(f"train {self.train} + validation {self.validation} leaves nothing to test on")
-        return self
-
-
-class WalkForwardSettings(Strict):
-    """How often the way a model is made is tried on years before the hold-out.
-
-    Attributes:
-        folds: Stretches of time that a model is trained anew for.
-        seeds: Seeds of training, in every fold.
-        workers: Fits at a time; without it, one per core, or one where a GPU trains.
-    """
-
-    folds: int = Field(default=0, ge=0)
-    seeds: int = Field(default=1, ge=1)
-    workers: int | None = Field(default=None, ge=1)
-
-
-class ShadowSettings(Strict):
-    """When the champion's newest orders count as drift, which asks for retraining.
-
-    Attributes:
-        feature_weeks: Newest weeks whose features are judged, once there are as many.
-        feature_psi: Population stability index from which a feature may have drifted.
-        edge_days: Newest days whose edge over no-forecast stopping is judged.
-        fewest_edge_days: Days from the first shadow order to the last before an edge is judged.
-        edge_fall_sigma: Fall since the hold-out that is let pass, in volatilities of one bar.
-    """
-
-    feature_weeks: int = Field(default=2, ge=1)
-    feature_psi: float = Field(default=0.25, gt=0)
-    edge_days: int = Field(default=182, ge=1)
-    fewest_edge_days: int = Field(default=28, ge=1)
-    edge_fall_sigma: float = Field(default=0.0, ge=0)
-
-
-class Rival(Strict):
-    """A model that differs in its recurrence alone, registered beside the one it is compared with.
-
-    Attributes:
-        rival_of: The model whose orders it plays.
-        recurrence: Its recurrence.
-    """
-
-    rival_of: str
-    recurrence: Recurrence
-
-
-@dataclass(config=STRICT, frozen=True)
-class ModelSettings(LEMConfig):
-    """The network and its orders."""
-
-    @field_validator("information_set")
-    @classmethod
-    def _no_look_ahead(cls, chosen: InformationSet) -> InformationSet:
-        if chosen != "causal":
-            raise ValueError(
-                f"{chosen} sees the bar it trades in; models of the pipeline are causal, and make bench NAME=ablations "
-                "measures what the look-ahead is worth"
-            )
-        return chosen
-
-
-@dataclass(config=STRICT, frozen=True)
-class TrainingSettings(TrainingConfig):
-    """How a model is fitted."""
+PROFILES = Path(__file__).parents[1] / "profiles"
 
 
 class Settings(BaseSettings):
