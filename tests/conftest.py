@@ -1,13 +1,14 @@
 """Fixtures that more than one test file needs."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from servers import free_port
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as commands set it; read by torch when it is imported
 
@@ -41,9 +42,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def closed_port() -> str:
     """An address at which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture
@@ -83,7 +82,18 @@ SMALL_DEMO = {
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the main job of a small demo has run; its home is ``var/demo``. Copy it before changing it."""
-    folder = tmp_path_factory.mktemp("demo")
+    workers = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (tmp_path_factory.getbasetemp().parent if workers else tmp_path_factory.getbasetemp()) / "demo"
+    finished = folder.with_suffix(".finished")
+    with FileLock(folder.with_suffix(".lock")):  # whichever worker needs it first makes it for all
+        if not finished.exists():
+            folder.mkdir(exist_ok=True)
+            _run_small_demo(folder)
+            finished.touch()
+    return folder
+
+
+def _run_small_demo(folder: Path) -> None:
     environment = {**os.environ, **SMALL_DEMO, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-m", "lem_pipeline.cli", "run", "--profile", "demo"],
@@ -94,7 +104,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 @pytest.fixture

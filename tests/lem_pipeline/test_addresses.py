@@ -1,16 +1,11 @@
 """Whatever this project serves, it serves to this computer alone."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-from tenacity import retry, stop_after_delay, wait_fixed
+from servers import free_port, is_open, served, wait_for
 
 from lem_pipeline.replay.server import ReplayServer
 
@@ -29,12 +24,6 @@ bars = {{ source = "simulated", origin = "2024-01-01" }}
 """
 
 
-def is_open(host: str, port: int) -> bool:
-    with socket.socket() as asking:
-        asking.settimeout(5)
-        return asking.connect_ex((host, port)) == 0
-
-
 @pytest.fixture(autouse=True)
 def reachable() -> None:
     """Without it the tests below could not fail."""
@@ -43,12 +32,6 @@ def reachable() -> None:
         everywhere.listen()
         if not is_open(ELSEWHERE, everywhere.getsockname()[1]):
             pytest.skip(f"this computer has no {ELSEWHERE}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_the_replay_listens_on_this_computer_alone():
@@ -65,24 +48,10 @@ def ports(tmp_path_factory) -> Iterator[dict[str, int]]:
     ports = {"ui": free_port(), "mlflow": free_port()}
     with ExitStack() as at_the_end:
         for command, port in ports.items():
-            log = at_the_end.enter_context((folder / f"{command}.log").open("w"))
             arguments = [command, "--profile", str(folder / "small.toml"), "--port", str(port)]
-            server = subprocess.Popen(
-                [sys.executable, "-m", "lem_pipeline.cli", *arguments],
-                cwd=Path(__file__).parents[2],
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-            at_the_end.callback(server.wait)
-            at_the_end.callback(os.killpg, server.pid, signal.SIGTERM)
+            log = folder / f"{command}.log"
+            at_the_end.enter_context(served("lem_pipeline.cli", arguments, log, {"OMP_NUM_THREADS": "1"}))
         yield ports
-
-
-@retry(wait=wait_fixed(0.3), stop=stop_after_delay(120), reraise=True)
-def wait_for(port: int) -> None:
-    assert is_open("127.0.0.1", port)
 
 
 @pytest.mark.slow

@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -16,10 +14,10 @@ import duckdb
 import mlflow
 import numpy as np
 import pytest
+from servers import REPOSITORY, STARTS_S, free_port
+from servers import served as served_by
 from tenacity import Retrying, stop_after_delay, wait_fixed
 from written import places_of
-
-REPOSITORY = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -286,28 +284,17 @@ def test_the_served_model_is_blind_to_the_bar_it_trades_in_and_later_ones(
 @pytest.fixture
 def served(first_run: subprocess.CompletedProcess[str], home: Path) -> Iterator[str]:
     """The champion behind MLflow's own server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = ["mlflow", "models", "serve", "-m", "models:/lem-crypto@champion", "-p", str(port)]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}"}
-    log = (home / "serve.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", *command, "--env-manager", "local"],
-        env={**environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for attempt in Retrying(wait=wait_fixed(0.3), stop=stop_after_delay(90)):
+    port = free_port()
+    command = ["models", "serve", "-m", "models:/lem-crypto@champion", "-p", str(port), "--env-manager", "local"]
+    environment = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    with served_by("mlflow", command, home / "serve.log", environment):
+        for attempt in Retrying(wait=wait_fixed(0.3), stop=stop_after_delay(STARTS_S)):
             with attempt:
-                urllib.request.urlopen(f"{address}/ping")
-        yield f"{address}/invocations"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping")
+        yield f"http://127.0.0.1:{port}/invocations"
 
 
 def asked(address: str, arrays: dict[str, np.ndarray]) -> tuple[int, dict]:

@@ -1,24 +1,18 @@
 """The two user interfaces as a person uses them: a real browser, the real servers, a fresh home."""
 
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
+from servers import STARTS_S, free_port, served
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-REPOSITORY = Path(__file__).parents[2]
-SERVER_STARTS_S = 120
 RUN_STARTS, RUN_ENDS, PAGE_SHOWS = 120_000, 300_000, 30_000  # milliseconds, on a busy computer
 
 PROFILE = """
@@ -63,35 +57,16 @@ class Servers:
     mlflow: str
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def served(interface: str, profile: Path, port: int) -> Iterator[str]:
-    """One of the commands that open a user interface, with every process that it starts, until the block ends."""
-    command = [sys.executable, "-m", "lem_pipeline.cli", interface, "--profile", str(profile), "--port", str(port)]
-    with (profile.parent / f"{interface}.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True)
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     folder = tmp_path_factory.mktemp("ui")
     profile, dagster, mlflow = folder / "small.toml", free_port(), free_port()
     profile.write_text(PROFILE.format(home=folder, dagster=dagster, mlflow=mlflow))
     with ExitStack() as running:
-        yield Servers(
-            running.enter_context(served("ui", profile, dagster)),
-            running.enter_context(served("mlflow", profile, mlflow)),
-        )
+        for command, port in {"ui": dagster, "mlflow": mlflow}.items():
+            arguments = [command, "--profile", str(profile), "--port", str(port)]
+            running.enter_context(served("lem_pipeline.cli", arguments, folder / f"{command}.log"))
+        yield Servers(f"http://127.0.0.1:{dagster}", f"http://127.0.0.1:{mlflow}")
 
 
 @pytest.fixture
@@ -113,7 +88,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 def opened(page: Page, address: str) -> None:
     """Open a page of a server that may still be starting."""
-    Retrying(stop=stop_after_delay(SERVER_STARTS_S), wait=wait_fixed(0.5), reraise=True)(page.goto, address)
+    Retrying(stop=stop_after_delay(STARTS_S), wait=wait_fixed(0.5), reraise=True)(page.goto, address)
 
 
 def test_a_person_makes_everything_by_clicking_and_reads_what_came_of_it(page: Page, servers: Servers) -> None:
