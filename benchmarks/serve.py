@@ -41,7 +41,9 @@ def saturation(loads: Sequence[Load]) -> Load:
     return next(load for load in loads if GAIN * load.per_second >= most)
 
 
-def measure(server: Server, model: LEM, orders: OrderBatch, level_s: float, clients: Sequence[int], workers: int) -> None:
+def measure(
+    server: Server, model: LEM, orders: OrderBatch, level_s: float, clients: Sequence[int], workers: int
+) -> None:
     """Print one line per number of clients, and one for their saturation."""
     body, size = body_of(orders), len(orders)
     status, answer = asked(server.url, body)

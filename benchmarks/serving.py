@@ -132,7 +132,9 @@ async def _loaded(url: str, body: bytes, clients: int, seconds: float, timeout_s
     load = Load(clients, seconds)
     limits = aiohttp.ClientTimeout(total=timeout_s)
     async with aiohttp.ClientSession(timeout=limits, connector=aiohttp.TCPConnector(limit=0)) as session:
-        await asyncio.gather(*(_client(session, f"{url}/invocations", body, load, start + seconds) for _ in range(clients)))
+        await asyncio.gather(
+            *(_client(session, f"{url}/invocations", body, load, start + seconds) for _ in range(clients))
+        )
     load.seconds = time.perf_counter() - start
     return load
 
@@ -157,7 +159,10 @@ def asked(url: str, body: bytes) -> tuple[int, bytes]:
 
     async def ask() -> tuple[int, bytes]:
         headers = {"Content-Type": "application/json"}
-        async with aiohttp.ClientSession() as session, session.post(f"{url}/invocations", data=body, headers=headers) as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{url}/invocations", data=body, headers=headers) as answer,
+        ):
             return answer.status, await answer.read()
 
     return asyncio.run(ask())

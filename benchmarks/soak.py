@@ -34,7 +34,15 @@ FAULTS = {
     "crypto": "status:code=429,first=2,path=klines connection-reset:every=5,path=klines half-formed-bar:path=klines",
     "dow": "status:code=500,first=1,path=chart truncated-body:every=3,path=chart half-formed-bar:path=chart",
 }
-AIMS = {"memory_mb": 1.0, "files": 0.0, "threads": 0.0, "warehouse": 0.1, "readers": 0.1, "checkpoints": 0.0, "temporary": 0.0}
+AIMS = {
+    "memory_mb": 1.0,
+    "files": 0.0,
+    "threads": 0.0,
+    "warehouse": 0.1,
+    "readers": 0.1,
+    "checkpoints": 0.0,
+    "temporary": 0.0,
+}
 """Most by which each may grow a night; what is not named here is expected to grow, and reported."""
 OPENS_WITHIN_S = 1.0
 TRAINS_EVERY = 3

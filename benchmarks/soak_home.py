@@ -139,7 +139,9 @@ def launch(name: str, url: str, warehouse: str, months: tuple[str, str], **confi
         )
     if result.success:
         return None
-    return next((f"{event.step_key}: {sentence(event)}" for event in result.all_events if event.is_step_failure), "a check")
+    return next(
+        (f"{event.step_key}: {sentence(event)}" for event in result.all_events if event.is_step_failure), "a check"
+    )
 
 
 def killed(name: str, url: str, warehouse: str, months: tuple[str, str], give_up_s: float = 60, **config: Any) -> bool:

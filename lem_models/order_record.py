@@ -290,10 +290,8 @@ class OrderRecord:
 
     def seen(self) -> tuple[object, ...]:
         """What tells a window from another: equal for orders of a market that were told the same of it."""
-        last = min(self.next_bar, self.last_bar)
-        outlooks = tuple(id(self.outlook(number)) for number in range(self.start + 1 - self.lookback, last + 1))
         bars = tuple(self.bars[n].facts if n in self.bars else None for n in range(self.start - 1, self.next_bar))
-        return outlooks, bars
+        return self.first_bar, self.clock, *self.outlooks, *map(id, self.outlooks.values()), *bars
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class ExecutionSession:
         if config.information_set != "causal":
             raise SessionError("the model sees the bar it trades in; nobody can trade by it")
         self.order = order
-        self.model = model.eval()
+        self.model = model.eval() if model.training else model
         self.record = OrderRecord(order, config.lookback, config.horizon)
         self.advised: dict[int, Advice] = {}
         self._recurrence = CarriedRecurrence(model.recur)
@@ -243,13 +243,14 @@ class ExecutionSession:
 
     def save(self) -> str:
         """The whole session as JSON, without the model."""
-        state = {
-            "version": VERSION,
-            "model": identity(self.model),
+        return json.dumps({"version": VERSION, "model": identity(self.model), **self.state()})
+
+    def state(self) -> dict[str, Any]:
+        """What was told and advised, as plain values that survive JSON."""
+        return {
             "record": record_to_dict(self.record),
             "advised": [advice.to_dict() for advice in self.advised.values()],
         }
-        return json.dumps(state)
 
     @classmethod
     def restore(cls, state: str, model: LEM) -> "ExecutionSession":
@@ -271,6 +272,15 @@ class ExecutionSession:
             raise SessionError(f"the state is of version {version}, and this program reads version {VERSION}")
         if made_with != (ours := identity(model)):
             raise SessionError(f"the state was saved with model {made_with}, and this is model {ours}; load that one")
+        return cls.of_state(kept, model)
+
+    @classmethod
+    def of_state(cls, kept: Mapping[str, Any], model: LEM) -> "ExecutionSession":
+        """A session of its :meth:`state`.
+
+        Raises:
+            SessionError: The state is damaged.
+        """
         try:
             record = record_from_dict(kept["record"])
             session = cls(record.order, model)
