@@ -5,8 +5,10 @@ saturation, the fewest clients beyond whom more gain less than a tenth, stand ag
 one request after another in this process, without HTTP and JSON. An overload of many more clients may wait or be
 refused: afterwards the same processes have to answer as before.
 
-``MINUTES`` says for how long a client then goes on asking, while the memory of the server's processes is sampled; the
-first fifth warms up. The aim is a slope that is not above zero, or below 5 MB/h. Clients and server share the machine.
+``WORKERS`` names the numbers of the server's processes, none to leave all this out, ``SECONDS_EACH`` the time for each
+number of clients. ``MINUTES`` says for how long a client then goes on asking, while the memory of the server's
+processes is sampled; the first fifth warms up. The aim is a slope that is not above zero, or below 5 MB/h. Clients and
+server share the machine.
 """
 
 import json
@@ -90,10 +92,11 @@ def endurance(server: Server, orders: OrderBatch, minutes: float, clients: int =
         sampling.join()
     kept = samples[len(samples) // 5 :]
     memory = [held.memory_mb for _, held in kept]
+    tenths = [round(float(part.mean()), 1) for part in np.array_split(memory, 10) if len(part)]
     grown = slope([at / 3600 for at, _ in kept], memory, lags=24)
     line = {"name": f"serve: memory over {minutes:g} minutes, {len(orders)} orders a request"} | load.told()
     line |= {"requests": len(load.taken), "mb_per_hour": grown.rounded(), "least_mb": round(min(memory), 1)}
-    line |= {"most_mb": round(max(memory), 1), "files": [kept[0][1].files, kept[-1][1].files]}
+    line |= {"most_mb": round(max(memory), 1), "tenths_mb": tenths, "files": [kept[0][1].files, kept[-1][1].files]}
     line |= {"threads": [kept[0][1].threads, kept[-1][1].threads], "processes": len(kept[-1][1].pids)}
     is_flat = not grown.is_growth or grown.high < MOST_MB_PER_HOUR
     print(json.dumps(line | {"aim_mb_per_hour": MOST_MB_PER_HOUR, "ok": is_flat}), flush=True)
