@@ -250,10 +250,9 @@ class OrderRecord:
     def features(self, names: tuple[str, ...]) -> Tensor:
         """Rows for the model; those of bars to come repeat the last, which no decision reads; (1, L + H − 1, F)."""
         last = min(self.next_bar, self.last_bar)
-        rows = [
-            [self.outlook(min(number, last)).features[name] for name in names]
-            for number in range(self.start + 1 - self.lookback, self.last_bar + 1)
-        ]
+        numbers = range(self.start + 1 - self.lookback, self.last_bar + 1)
+        told = (self.outlook(min(number, last)).features for number in numbers)
+        rows = [[values[name] for name in names] for values in told]
         return torch.tensor([rows], dtype=torch.float32)
 
     def market(self) -> MarketPath:
