@@ -10,7 +10,8 @@ class Holding:
 
     Attributes:
         pids: The processes.
-        memory_mb: Proportional set size: a page that n of them share counts as one n-th for each.
+        memory_mb: Anonymous memory, where leaks are. Shares of libraries are left out: they change as other programs
+            that use the same ones come and go.
         files: Open file descriptors, sockets among them.
         threads: Threads.
     """
@@ -44,7 +45,7 @@ def _of_one(pid: int) -> tuple[float, int, int] | None:
     folder = Path(f"/proc/{pid}")
     try:
         rollup = (folder / "smaps_rollup").read_text().splitlines()
-        pss = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
-        return pss * 1024 / 1e6, len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
+        anonymous = next(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
+        return anonymous * 1024 / 1e6, len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
     except (FileNotFoundError, ProcessLookupError, PermissionError, StopIteration):
         return None
