@@ -1,14 +1,17 @@
-"""What the model wants of one bar of one order under way, in whole lots of that order and within its cap."""
+"""What the model wants of one bar of orders under way, in whole lots of each order and within its cap."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from lem_models.execution import RunningMarket
 from lem_models.fills import feasible_bounds
 from lem_models.layers.carried import CarriedRecurrence
 from lem_models.lem import LEM
+from lem_models.lockstep import Windows, open_orders
 from lem_models.order_record import OrderRecord
 
 Bound = Literal["none", "remaining", "cap", "pace", "floor"]
@@ -24,42 +27,58 @@ class Decision:
         bound: What the child order met.
         finish_probability: Chance of finishing in the bar; from one half on the child is all that remains.
         gap_sigma: How far the running benchmark is on the good side of the last close, in σ.
+        benchmark: The running benchmark before the bar, over arrival.
+        volatility: Of the bar.
     """
 
     lots: int
     bound: Bound
     finish_probability: float
     gap_sigma: float
+    benchmark: float
+    volatility: float
 
 
 @torch.no_grad()
-def decide(model: LEM, record: OrderRecord, number: int, recurrence: CarriedRecurrence) -> Decision:
-    """Decide a bar as ``AllocationHeads.schedule`` does: the same rows in the same shapes, hence the same bits.
+def decide(model: LEM, records: Sequence[OrderRecord], recurrence: CarriedRecurrence) -> list[Decision | None]:
+    """Decide the bar in progress of orders that are as many bars old, in one pass.
+
+    Of a single order it is what ``AllocationHeads.schedule`` does: the same rows in the same shapes, hence the same
+    bits. In a batch, products are taken over other shapes and may differ in their last bits.
 
     Args:
         model: In evaluation mode.
-        record: What is known.
-        number: The bar in progress.
+        records: What is known of each order.
         recurrence: That of the model, which remembers the rows of earlier bars.
 
-    Raises:
-        FloatingPointError: The network overflows on this order.
+    Returns:
+        A decision for each order; None where the network overflows on it.
     """
-    step, (scenario, minimum) = number - record.start, record.order.cell
-    market = record.market()
-    context = model.context(
-        record.features(model.config.features), lambda rows: recurrence(rows, model.config.lookback + step)
-    )
-    view = model.allocate.view(context, market)
-    before = record.open_order(number, model.grid)
+    step, config = records[0].steps_over, model.config
+    windows = Windows.of_records(records, config.features)
+    context = model.context(windows.features, lambda rows: recurrence(rows, config.lookback + step))
+    view = model.allocate.view(context, windows.market)
+    if not windows.are_of_one_each:
+        view = view.of(windows.of)
+    before = open_orders(records, step, model.grid)
     child, probability = model.allocate.decide(step, before, view)
-    if not (torch.isfinite(child).all() and torch.isfinite(probability).all()):
-        raise FloatingPointError("the network overflows on this order; check its weights and its inputs")
-    chance = float(probability[0, scenario, minimum])
-    least, _ = feasible_bounds(before.remaining, model.config.horizon - step, model.config.limits)
-    wanted, floor = (float(each[0, scenario, minimum]) for each in (child, least))
-    lots, bound = _in_lots(model, record, number, math.inf if chance > 0.5 else wanted, floor)
-    return Decision(lots, bound, chance, float(view.gap[0, scenario, 0, step]))
+    sound = (child.isfinite() & probability.isfinite()).flatten(1).all(1).tolist()
+    least, _ = feasible_bounds(before.remaining, config.horizon - step, config.limits)
+    benchmark = RunningMarket.of(view.market).before(model.grid, view.market)
+    scenario, minimum = torch.tensor([record.order.cell for record in records]).T
+    order = torch.arange(len(records))
+    wanted, floor, chance = (each[order, scenario, minimum].tolist() for each in (child, least, probability))
+    gap, running = (each[order, scenario, 0, step].tolist() for each in (view.gap, benchmark))
+    volatility = view.market.volatility[:, step].tolist()
+    decided: list[Decision | None] = []
+    for place, record in enumerate(records):
+        if not sound[place]:
+            decided.append(None)
+            continue
+        asked = math.inf if chance[place] > 0.5 else wanted[place]
+        lots, bound = _in_lots(model, record, record.next_bar, asked, floor[place])
+        decided.append(Decision(lots, bound, chance[place], gap[place], running[place], volatility[place]))
+    return decided
 
 
 def cap_in_lots(model: LEM, record: OrderRecord) -> int:

@@ -81,13 +81,17 @@ class ParentOrder:
         """Lots of the whole order."""
         return int(1 / LOT) if self.lot_size is None else int(exact(self.size) / exact(self.lot_size))
 
+    @cached_property
+    def _size(self) -> Decimal:
+        return exact(self.size)
+
     def amount(self, lots: int) -> Decimal:
         """So many lots, in units or cash."""
-        return exact(self.size) * lots / self.lots
+        return self._size * lots / self.lots
 
     def whole_lots(self, amount: Decimal) -> int:
         """The lots that an amount holds, none where it is negative."""
-        lots = amount * self.lots / exact(self.size)
+        lots = amount * self.lots / self._size
         rounding = _ROUNDING + Decimal("1e-14") * self.lots
         return max(0, int((lots + rounding).to_integral_value(ROUND_FLOOR)))
 
@@ -207,8 +211,15 @@ class Fill:
 
     def amount(self, target: Target) -> Decimal:
         """What it adds to a parent order: units, or cash."""
-        quantity = exact(self.quantity)
-        return quantity if target is Target.QUANTITY else quantity * exact(self.price)
+        return self._units if target is Target.QUANTITY else self._cash
+
+    @cached_property
+    def _units(self) -> Decimal:
+        return exact(self.quantity)
+
+    @cached_property
+    def _cash(self) -> Decimal:
+        return self._units * exact(self.price)
 
 
 def exact(value: float) -> Decimal:

@@ -55,6 +55,11 @@ class View:
     share: Tensor
     course: Tensor
 
+    def of(self, places: Tensor) -> "View":
+        """The views at some places of the batch, each as often as it is named; (B,) of places."""
+        market = MarketPath(**{name: values[places] for name, values in vars(self.market).items()})
+        return View(market, *(each[places] for each in (self.context, self.gap, self.share, self.course)))
+
 
 class AllocationHeads(nn.Module):
     """One small MLP per order of the grid, run bar by bar, all orders in fused products.

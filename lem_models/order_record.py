@@ -3,7 +3,7 @@
 Nothing is derived and kept: a late bar or a late fill takes its place, and whatever depends on it follows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from lem_models.events import ClosedBar, Fill, Outlook, ParentOrder, SessionError, exact
-from lem_models.execution import relative_price
-from lem_models.fills import OpenOrder
-from lem_models.orders import LOT, MarketPath, OrderGrid
+from lem_models.orders import LOT, MarketPath
 
 
 @dataclass
@@ -211,16 +209,15 @@ class OrderRecord:
 
     def remaining_fraction(self, before: int | None = None) -> float:
         """What the model takes for left: a whole number of its own lots, and none only where the order is complete."""
-        lots = self.remaining_lots(before)
+        return self._as_fraction(self.remaining_lots(before))
+
+    def _as_fraction(self, lots: int) -> float:
         return max(round(lots / self.order.lots / LOT), 1) * LOT if lots else 0.0
 
     def average_price(self, bars: Iterable[int] | None = None) -> float | None:
         """Own average price in some bars, or in all: cash over units; None without fills."""
         fills = self._fills_of(range(self.start, self.last_bar + 1) if bars is None else bars)
-        if not fills:
-            return None
-        first, units = fills[0].price, sum(fill.quantity for fill in fills)
-        return first + sum(fill.quantity * (fill.price - first) for fill in fills) / units
+        return _average_price(fills) if fills else None
 
     def _fills_of(self, bars: Iterable[int]) -> list[Fill]:
         chosen = set(bars)
@@ -253,10 +250,9 @@ class OrderRecord:
     def features(self, names: tuple[str, ...]) -> Tensor:
         """Rows for the model; those of bars to come repeat the last, which no decision reads; (1, L + H − 1, F)."""
         last = min(self.next_bar, self.last_bar)
-        rows = [
-            [self.outlook(min(number, last)).features[name] for name in names]
-            for number in range(self.start + 1 - self.lookback, self.last_bar + 1)
-        ]
+        numbers = range(self.start + 1 - self.lookback, self.last_bar + 1)
+        told = (self.outlook(min(number, last)).features for number in numbers)
+        rows = [[values[name] for name in names] for values in told]
         return torch.tensor([rows], dtype=torch.float32)
 
     def market(self) -> MarketPath:
@@ -278,21 +274,42 @@ class OrderRecord:
             expected_volume=_row(self.outlooks[self.start].expected_volume).float(),
         )
 
-    def open_order(self, before: int, grid: OrderGrid) -> OpenOrder:
-        """The order before a bar, on every cell of the grid alike; its own is the one to read."""
-        own = [self.average_price([number]) for number in range(self.start, before)]
-        order = OpenOrder.untouched(torch.empty(1, *grid.shape))
-        if not own:
-            return order
-        arrival = self.arrival()
-        price = _row(arrival if each is None else each for each in own) / arrival
-        ones = torch.ones_like(price, dtype=torch.float32)
-        path = MarketPath(ones[:, 0], price.float(), ones, ones, ones, ones)
-        relative = relative_price(path, grid)
-        for step, number in enumerate(range(self.start, before)):
-            filled = self.remaining_fraction(number) - self.remaining_fraction(number + 1)
-            order = order.after(torch.full_like(order.remaining, filled), relative[..., step])
-        return order
+    def course(self, bars: int) -> "Course":
+        """What the order's first bars have left of it."""
+        of_bar: dict[int, list[Fill]] = {}
+        for fill in self.fills.values():
+            of_bar.setdefault(fill.bar_number or 0, []).append(fill)
+        left, remaining, prices = exact(self.order.size), [self._as_fraction(self.order.lots)], []
+        for number in range(self.start, self.start + bars):
+            fills = of_bar.get(number, [])
+            left -= sum((fill.amount(self.order.target) for fill in fills), Decimal(0))
+            remaining.append(self._as_fraction(self.order.whole_lots(left)) if fills else remaining[-1])
+            prices.append(_average_price(fills) if fills else 0.0)
+        return Course(remaining, prices)
+
+    def seen(self) -> tuple[object, ...]:
+        """What tells a window from another: equal for orders of a market that were told the same of it."""
+        bars = tuple(self.bars[n].facts if n in self.bars else None for n in range(self.start - 1, self.next_bar))
+        return self.first_bar, self.clock, *self.outlooks, *map(id, self.outlooks.values()), *bars
+
+
+@dataclass(frozen=True)
+class Course:
+    """How an order has been filled, bar by bar.
+
+    Attributes:
+        remaining: As ``OrderRecord.remaining_fraction``, before each bar and after the last.
+        prices: Own average price in each bar; zero in one without fills.
+    """
+
+    remaining: list[float]
+    prices: list[float]
+
+
+def _average_price(fills: Sequence[Fill]) -> float:
+    """Cash over units."""
+    first, units = fills[0].price, sum(fill.quantity for fill in fills)
+    return first + sum(fill.quantity * (fill.price - first) for fill in fills) / units
 
 
 def _row(values: Iterable[float]) -> Tensor:

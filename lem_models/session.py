@@ -15,7 +15,6 @@ from typing import Any
 from lem_models.advice import Advice
 from lem_models.decision import Decision, cap_in_lots, decide
 from lem_models.events import ClosedBar, Fill, Outlook, ParentOrder, SessionError, exact
-from lem_models.execution import RunningMarket
 from lem_models.layers.carried import CarriedRecurrence
 from lem_models.lem import LEM
 from lem_models.order_record import OrderRecord
@@ -64,7 +63,7 @@ class ExecutionSession:
         if config.information_set != "causal":
             raise SessionError("the model sees the bar it trades in; nobody can trade by it")
         self.order = order
-        self.model = model.eval()
+        self.model = model.eval() if model.training else model
         self.record = OrderRecord(order, config.lookback, config.horizon)
         self.advised: dict[int, Advice] = {}
         self._recurrence = CarriedRecurrence(model.recur)
@@ -134,14 +133,30 @@ class ExecutionSession:
             SessionError: Too little history has been fed to begin.
             FloatingPointError: The network overflows on this order.
         """
-        record = self.record
-        if record.first_bar is None:
-            record.begin()
-        number = record.next_bar
-        if number > record.last_bar or not record.remaining_lots():
-            return self._nothing_to_do(number)
-        advice = self._advice(number, decide(self.model, record, number, self._recurrence))
-        self.advised[number] = advice
+        if not self.has_to_decide():
+            return self.nothing_to_do()
+        return self.advise_as(decide(self.model, [self.record], self._recurrence)[0])
+
+    def has_to_decide(self) -> bool:
+        """Whether anything is left to decide on; the first call begins the order.
+
+        Raises:
+            SessionError: Too little history has been fed to begin.
+        """
+        if self.record.first_bar is None:
+            self.record.begin()
+        return self.record.next_bar <= self.record.last_bar and bool(self.record.remaining_lots())
+
+    def advise_as(self, decision: Decision | None) -> Advice:
+        """The child order that a decision on the bar in progress comes to.
+
+        Raises:
+            FloatingPointError: There is no decision, as the network overflows on this order.
+        """
+        if decision is None:
+            raise FloatingPointError("the network overflows on this order; check its weights and its inputs")
+        advice = self._advice(self.record.next_bar, decision)
+        self.advised[advice.bar_number] = advice
         return advice
 
     def _advice(self, number: int, decision: Decision) -> Advice:
@@ -160,15 +175,16 @@ class ExecutionSession:
             bound=decision.bound,
             expected_room=self._expected_room(number),
             gap_sigma=decision.gap_sigma,
-            fill_gap_sigma=self._fill_gap(number),
+            fill_gap_sigma=self._fill_gap(number, decision),
             finish_probability=decision.finish_probability,
             earliest_finish=earliest if earliest <= record.horizon else None,
             unfillable=float(order.amount(max(0, lots - (record.horizon - bar + 1) * cap))),
         )
         return replace(advice, reason=advice.sentence(record.horizon))
 
-    def _nothing_to_do(self, number: int) -> Advice:
-        left = self.record.remaining()
+    def nothing_to_do(self) -> Advice:
+        """Advice where :meth:`has_to_decide` says no."""
+        number, left = self.record.next_bar, self.record.remaining()
         if not self.record.remaining_lots():
             return replace(self._blank(number), reason="The order is complete.")
         what = "units" if self.order.target is Target.QUANTITY else "cash"
@@ -208,15 +224,12 @@ class ExecutionSession:
         units = self.order.participation_cap * expected
         return units if self.order.target is Target.QUANTITY else units * self.record.last_close(number)
 
-    def _fill_gap(self, number: int) -> float | None:
-        record = self.record
-        own = record.average_price(range(record.start, number))
+    def _fill_gap(self, number: int, decision: Decision) -> float | None:
+        own = self.record.average_price(range(self.record.start, number))
         if own is None:
             return None
-        market, step = record.market(), number - record.start
-        benchmark = RunningMarket.of(market).before(self.model.grid, market)[0, self.order.cell[0], 0, step]
-        paid = own / record.arrival()
-        return self.order.side.value * (float(benchmark) - paid) / float(market.volatility[0, step])
+        paid = own / self.record.arrival()
+        return self.order.side.value * (decision.benchmark - paid) / decision.volatility
 
     def outcome(self) -> Outcome:
         """What the order has come to so far.
@@ -230,13 +243,14 @@ class ExecutionSession:
 
     def save(self) -> str:
         """The whole session as JSON, without the model."""
-        state = {
-            "version": VERSION,
-            "model": identity(self.model),
+        return json.dumps({"version": VERSION, "model": identity(self.model), **self.state()})
+
+    def state(self) -> dict[str, Any]:
+        """What was told and advised, as plain values that survive JSON."""
+        return {
             "record": record_to_dict(self.record),
             "advised": [advice.to_dict() for advice in self.advised.values()],
         }
-        return json.dumps(state)
 
     @classmethod
     def restore(cls, state: str, model: LEM) -> "ExecutionSession":
@@ -258,6 +272,15 @@ class ExecutionSession:
             raise SessionError(f"the state is of version {version}, and this program reads version {VERSION}")
         if made_with != (ours := identity(model)):
             raise SessionError(f"the state was saved with model {made_with}, and this is model {ours}; load that one")
+        return cls.of_state(kept, model)
+
+    @classmethod
+    def of_state(cls, kept: Mapping[str, Any], model: LEM) -> "ExecutionSession":
+        """A session of its :meth:`state`.
+
+        Raises:
+            SessionError: The state is damaged.
+        """
         try:
             record = record_from_dict(kept["record"])
             session = cls(record.order, model)

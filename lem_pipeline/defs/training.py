@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from lem_models.config import LEMConfig, Recurrence
+from lem_pipeline.checkpoints import clear_abandoned
 from lem_pipeline.defs.links import dagster_tags, mlflow_pages, with_note
 from lem_pipeline.failures import explained
 from lem_pipeline.gates import GATES
@@ -124,6 +125,7 @@ def _train(
         example = data.panel.orders(data.rows("test")[:4], model_config.lookback, model_config.horizon)
         version = tracking.register(name, fitted.model, example, tags)
     rmtree(checkpoints)
+    clear_abandoned(checkpoints.parent)
     rounded = [{metric: round(value, 4) for metric, value in epoch.items()} for epoch in fitted.history]
     best = min(rounded, key=lambda epoch: epoch["validation_loss"])
     epochs = [
