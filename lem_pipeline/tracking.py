@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from lem_models.orders import OrderBatch
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-UNCHOSEN = {"snapshot", "seed", "features"}  # parameters of a run that nobody tunes
+UNCHOSEN = {"snapshot", "seed", "features", "devices"}  # parameters of a run that nobody tunes
 
 
 class Tracking(dg.ConfigurableResource):
@@ -225,7 +224,7 @@ def _log_example(example: "OrderBatch", model: "LEM", folder: Path) -> None:
 
 def fingerprint(snapshot: str, model: "LEMConfig", training: "TrainingConfig") -> str:
     """What a model is made of: the same fingerprint, the same model."""
-    parts = {"snapshot": snapshot, "code": model_code_hash(), "model": model.to_dict(), "training": asdict(training)}
+    parts = {"snapshot": snapshot, "code": model_code_hash(), "model": model.to_dict(), "training": training.made_of()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -104,13 +104,14 @@ def _train(
         "simulated": str(any(chosen.market(a).bars.source == "simulated" for a in asset_classes)).lower(),
     }
     checkpoints = chosen.home / "checkpoints" / f"{name}-{mark}"
-    with tracking.run(name, with_note(tags)):
+    with tracking.run(name, with_note(tags)) as run:
         import mlflow
 
         mlflow.log_params({**model_config.to_dict(), **asdict(training_config), "snapshot": data.snapshot})
 
         def report(epoch: int, metrics: dict[str, float]) -> None:
-            mlflow.log_metrics(metrics, step=epoch)
+            # By its id: where several processes train, this is called in another thread, which has no active run.
+            mlflow.log_metrics(metrics, step=epoch, run_id=run.info.run_id)
             context.log.info(
                 f"{name}: epoch {epoch + 1}/{training_config.max_epochs}, training loss {metrics['train_loss']:+.4f}, "
                 f"validation loss {metrics['validation_loss']:+.4f}, "
