@@ -125,7 +125,7 @@ class TrainingConfig:
             as many machines, whatever is set here.
         precision: ``bf16-mixed`` multiplies matrices of the network in bfloat16 while it trains. Weights, fills and
             costs stay in float32, and so does the finished model.
-        compile: Lets torch.compile translate the network first, which takes a minute and pays on a GPU.
+        compile: Lets torch.compile translate the network first, which takes minutes and pays on a GPU, if anywhere.
     """
 
     batch_size: int = 128

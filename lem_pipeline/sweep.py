@@ -114,7 +114,7 @@ def begin(sweep: Sweep, tracking: Tracking) -> "optuna.Study":
     for variant in sweep.variants.keys() - {each.get(VARIANT) for each in attributes}:
         study.enqueue_trial({}, {PLANNED: variant, VARIANT: variant})
     queued = {each[PLANNED] for each in attributes if PLANNED in each and VARIANT not in each}
-    for number in range(len(queued), sweep.chosen.trials):
+    for number in range(len(queued), sweep.chosen.trials if sweep.chosen.space else 0):
         study.enqueue_trial({}, {PLANNED: number})
     return study
 
