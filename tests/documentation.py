@@ -154,7 +154,7 @@ class Reader:
                 assert not (said := _failure(["bash", "-euc", command], self.folder, self.exported)), said
 
     def _can_run(self, profile: str) -> None:
-        """All that the main job, or a sweep after it, needs: settings that hold, and instruments that their sources know."""
+        """All that the job needs: settings that hold, and instruments that their sources know."""
         from lem_pipeline.defs.resources import bar_sources
 
         chosen = settings_of(profile)
