@@ -8,6 +8,7 @@ from lem_models.orders import InformationSet, Limits
 Recurrence = Literal["tkan", "lstm", "gru", "none"]
 Prior = Literal["stopping", "curve"]
 Risk = Literal["variance", "cvar"]
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class TrainingConfig:
     """How a model is fitted.
 
     Attributes:
-        batch_size: Windows per step; each carries the whole order grid.
+        batch_size: Windows per step, of all processes together; each carries the whole order grid.
         batches_per_epoch: Steps between validations.
         validation_orders: Windows per validation, evenly spread over the split.
         max_epochs: Upper bound of epochs; the learning rate falls to zero there.
@@ -119,6 +120,12 @@ class TrainingConfig:
         seed: Fixes initial weights and window sampling.
         threads: CPU threads. Small models are not faster on two, and several times slower where a neighbour keeps one
             of the cores busy.
+        devices: Processes that train together on this machine: GPUs where there are any, else cores. The result is the
+            same to rounding, so it is no part of what a model is made of. ``torchrun`` brings as many as it starts, on
+            as many machines, whatever is set here.
+        precision: ``bf16-mixed`` multiplies matrices of the network in bfloat16 while it trains. Weights, fills and
+            costs stay in float32, and so does the finished model.
+        compile: Lets torch.compile translate the network first, which takes minutes and pays on a GPU, if anywhere.
     """
 
     batch_size: int = 128
@@ -133,11 +140,32 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     seed: int = 0
     threads: int = 1
+    devices: int = 1
+    precision: Precision = "32-true"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.cvar_level < 1:
             raise ValueError(f"cvar_level is {self.cvar_level}; it is a part of the orders, between 0 and 1")
-        _refuse_unknown(self, risk=Risk)
+        if self.devices < 1:
+            raise ValueError(f"devices is {self.devices}; one process trains at least")
+        self.refuse_world(self.devices)
+        _refuse_unknown(self, risk=Risk, precision=Precision)
+
+    def refuse_world(self, processes: int) -> None:
+        """Refuse a number of processes that cannot share a batch equally.
+
+        Raises:
+            ValueError: It does not divide the batch.
+        """
+        if self.batch_size % processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of {processes} devices; each takes as many windows"
+            )
+
+    def made_of(self) -> dict[str, Any]:
+        """What the result depends on beyond rounding: everything but the number of processes."""
+        return {name: value for name, value in asdict(self).items() if name != "devices"}
 
     @property
     def aversion(self) -> tuple[float, float | None]:

@@ -1,5 +1,7 @@
 """What training minimises."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -8,23 +10,45 @@ from lem_models.execution import expected_slippage, slippage_on_finish
 from lem_models.heads import Decisions
 from lem_models.orders import MarketPath, OrderGrid
 
+Gather = Callable[[Tensor], Tensor]
+"""From the orders that this process holds of a batch to those of all processes; the first axis counts orders."""
+
 _LEAST_DISPERSION = 0.02  # σ; an order that can be hedged perfectly does not outweigh all others
 
 
+def only_own(orders: Tensor) -> Tensor:
+    """A process by itself holds the whole batch."""
+    return orders
+
+
 def mean_dispersion(
-    decisions: Decisions, market: MarketPath, grid: OrderGrid, risk_aversion: float, cvar_level: float | None = None
+    decisions: Decisions,
+    market: MarketPath,
+    grid: OrderGrid,
+    risk_aversion: float,
+    cvar_level: float | None = None,
+    gather: Gather = only_own,
 ) -> Tensor:
     """Expected slippage plus ``risk_aversion`` times its :func:`risk`, in σ of one bar.
 
     The expectation over the completion bar is exact. This is what validation measures, on hard decisions.
+
+    Args:
+        decisions: Of the model.
+        market: The path that the orders trade on.
+        grid: Meaning of axes S and M.
+        risk_aversion: Weight of the risk.
+        cvar_level: As in :func:`risk`.
+        gather: Where several processes hold a batch together.
 
     Returns:
         The mean over all orders; a scalar.
     """
     weight, slippage = slippage_on_finish(decisions.path, decisions.finish_probability, market, grid)
     sigma = _sigma_bps(market)
-    mean = (weight * slippage).sum(-1) / sigma
-    return mean.mean() + risk_aversion * risk(weight, slippage / sigma[..., None], cvar_level).mean()
+    mean = gather((weight * slippage).sum(-1) / sigma)
+    weight, cost = gather(weight), gather(slippage / sigma[..., None])
+    return mean.mean() + risk_aversion * risk(weight, cost, cvar_level).mean()
 
 
 def stop_and_hedge(
@@ -35,6 +59,7 @@ def stop_and_hedge(
     cvar_level: float | None = None,
     is_martingale: bool = True,
     schedule_gain: float = 1.0,
+    gather: Gather = only_own,
 ) -> Tensor:
     """The mean teaches when to stop, the dispersion how to trade until then.
 
@@ -57,6 +82,9 @@ def stop_and_hedge(
         schedule_gain: By how much the gradient of risk is raised where it reaches the schedule. In layers that stopping
             shares it drowns: on walks drawn without end 10 hedges closer, on real bars it is learnt by heart.
 
+        gather: Where several processes hold a batch together. Units and quantiles are those of the whole batch, so the
+            loss is, too.
+
     Returns:
         The mean over all orders; a scalar without unit.
     """
@@ -65,10 +93,10 @@ def stop_and_hedge(
     raised = path + schedule_gain * (decisions.path - path) if is_martingale else path
     weight, slippage = slippage_on_finish(raised, decisions.finish_probability, market, grid)
     sigma = _sigma_bps(market)
-    cost = slippage / sigma[..., None]
+    mean, weight, cost = gather(mean / sigma), gather(weight), gather(slippage / sigma[..., None])
     square = risk(weight, cost).detach() + _LEAST_DISPERSION**2  # (S, M)
     unit = square if cvar_level is None else square.sqrt()
-    return (mean / sigma / square.sqrt()).mean() + risk_aversion * (risk(weight, cost, cvar_level) / unit).mean()
+    return (mean / square.sqrt()).mean() + risk_aversion * (risk(weight, cost, cvar_level) / unit).mean()
 
 
 def risk(weight: Tensor, cost: Tensor, cvar_level: float | None = None) -> Tensor:

@@ -2,26 +2,29 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 from lem_models.config import LEMConfig, TrainingConfig
 from lem_models.execution import settle
+from lem_models.launch import Report, Stopped, in_processes
 from lem_models.lem import LEM
 from lem_models.objective import mean_dispersion, risk, stop_and_hedge
+from lem_models.order_windows import OrderWindows
 from lem_models.orders import OrderBatch
-from lem_models.windows import MarketPanel, evenly_spread
+from lem_models.ranks import launched, of_all, on_this_machine, world_size
+from lem_models.windows import MarketPanel
 
-Report = Callable[[int, dict[str, float]], None]
+TASK = "task.pt"  # what several processes are to fit, in the folder of their checkpoints
 
 
 @dataclass
@@ -39,48 +42,6 @@ class Fit:
     windows_seen: int
 
 
-class _Batches(IterableDataset[OrderBatch]):
-    def __init__(self, panel: MarketPanel, batches: list[Tensor], config: LEMConfig) -> None:
-        self.panel, self.batches, self.config = panel, batches, config
-
-    def __iter__(self) -> Iterator[OrderBatch]:
-        for rows in self.batches:
-            yield self.panel.orders(rows, self.config.lookback, self.config.horizon, self.config.information_set)
-
-
-class OrderWindows(lightning.LightningDataModule):
-    """Draws training windows anew each epoch, in an order that depends on seed and epoch alone."""
-
-    def __init__(
-        self,
-        panel: MarketPanel,
-        train_rows: Tensor,
-        validation_rows: Tensor,
-        model: LEMConfig,
-        training: TrainingConfig,
-    ) -> None:
-        super().__init__()
-        self.panel, self.model, self.training = panel, model, training
-        self.train_rows, self.validation_rows = train_rows, validation_rows
-
-    def train_dataloader(self) -> DataLoader[OrderBatch]:
-        """One epoch of random windows."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        # A resumed run draws what an undisturbed one would have drawn.
-        generator = torch.Generator().manual_seed(self.training.seed * 1_000_003 + epoch)
-        shape = (self.training.batches_per_epoch, self.training.batch_size)
-        drawn = self.train_rows[torch.randint(len(self.train_rows), shape, generator=generator)]
-        return self._loader(list(drawn))
-
-    def val_dataloader(self) -> DataLoader[OrderBatch]:
-        """The same windows each time."""
-        rows = evenly_spread(self.validation_rows, self.training.validation_orders)
-        return self._loader(list(torch.split(rows, self.training.batch_size)))
-
-    def _loader(self, batches: list[Tensor]) -> DataLoader[OrderBatch]:
-        return DataLoader(_Batches(self.panel, batches, self.model), batch_size=None)
-
-
 class LEMTraining(lightning.LightningModule):
     """The training loop's view of a LEM."""
 
@@ -91,22 +52,30 @@ class LEMTraining(lightning.LightningModule):
     def training_step(self, batch: OrderBatch, _: int) -> Tensor:
         """Relaxed objective, exact in expectation over the completion bar."""
         is_martingale = batch.information_set == "causal"
-        loss = stop_and_hedge(self.model(batch), batch.market, self.model.grid, *self.config.aversion, is_martingale)
+        loss = stop_and_hedge(
+            self.model(batch),
+            batch.market,
+            self.model.grid,
+            *self.config.aversion,
+            is_martingale=is_martingale,
+            gather=of_all,
+        )
         if not torch.isfinite(loss):
             raise FloatingPointError(f"training diverged in epoch {self.current_epoch + 1}; lower the learning rate")
-        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(batch))
-        return loss
+        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=self.config.batch_size)
+        # Gradients flow through one's own windows alone, and are then averaged over processes, not added up.
+        return loss * world_size()
 
     def validation_step(self, batch: OrderBatch, _: int) -> None:
         """The objective of the hard schedule, and how far the relaxed one is from it."""
         decisions = self.model(batch)
         results = settle(decisions.schedule(), batch.market, self.model.grid)
-        cost = results.slippage_bps / (batch.market.volatility[:, 0] * 1e4)[:, None, None]
+        cost = of_all(results.slippage_bps / (batch.market.volatility[:, 0] * 1e4)[:, None, None])
         risk_aversion, cvar_level = self.config.aversion
         certain = torch.ones_like(cost)[..., None]
         hard = cost.mean() + risk_aversion * risk(certain, cost[..., None], cvar_level).mean()
-        relaxed = mean_dispersion(decisions, batch.market, self.model.grid, risk_aversion, cvar_level)
-        size = len(batch)
+        relaxed = mean_dispersion(decisions, batch.market, self.model.grid, risk_aversion, cvar_level, of_all)
+        size = len(cost)
         self.log("validation_loss", hard, batch_size=size)
         self.log("relaxation_gap", hard - relaxed, batch_size=size)
         self.log("improvement_sigma", -cost.mean(), batch_size=size)
@@ -127,8 +96,13 @@ class _History(Callback):
         names = ("train_loss", "validation_loss", "relaxation_gap", "improvement_sigma")
         metrics = {name: float(trainer.callback_metrics[name]) for name in names}
         self.epochs.append(metrics)
-        if self.report:
-            self.report(trainer.current_epoch, metrics)
+        try:
+            if self.report and trainer.is_global_zero:
+                self.report(trainer.current_epoch, metrics)
+            stopped = False
+        except Stopped:
+            stopped = True
+        trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stopped, all=False)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs}
@@ -146,7 +120,7 @@ def fit(
     checkpoints: Path,
     report: Report | None = None,
 ) -> Fit:
-    """Train a LEM, on a GPU where there is one.
+    """Train a LEM, on a GPU where there is one; on several devices where the configuration or ``torchrun`` says so.
 
     Args:
         panel: All bars.
@@ -160,8 +134,31 @@ def fit(
     Returns:
         The model with the weights of its best epoch.
     """
+    training_config.refuse_world(world_size())
+    if training_config.devices > 1 and not launched():
+        history = _in_processes(panel, train_rows, validation_rows, model_config, training_config, checkpoints, report)
+    else:
+        history = _here(panel, train_rows, validation_rows, model_config, training_config, checkpoints, report)
+    module = LEMTraining(LEM(model_config), training_config)
+    module.load_state_dict(torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"])
+    windows_seen = len(history) * training_config.batches_per_epoch * training_config.batch_size
+    return Fit(module.model.eval(), history, windows_seen)
+
+
+def _here(
+    panel: MarketPanel,
+    train_rows: Tensor,
+    validation_rows: Tensor,
+    model_config: LEMConfig,
+    training_config: TrainingConfig,
+    checkpoints: Path,
+    report: Report | None,
+) -> list[dict[str, float]]:
+    """Train in this process, one of several where it was launched so; the metrics of each epoch."""
     lightning.seed_everything(training_config.seed, verbose=False)
     module = LEMTraining(LEM(model_config), training_config)
+    if training_config.compile:
+        module.model.compile()
     history = _History(report)
     best = ModelCheckpoint(checkpoints, "best", monitor="validation_loss", enable_version_counter=False)
     # `save_last` would save only what is best: an epoch that is not would be trained again.
@@ -169,7 +166,12 @@ def fit(
     with _quiet(), _threads(training_config.threads):
         trainer = lightning.Trainer(
             accelerator="auto",
-            devices=1,
+            devices=on_this_machine(),
+            num_nodes=world_size() // on_this_machine(),
+            strategy="ddp" if world_size() > 1 else "auto",
+            plugins=[TorchElasticEnvironment()] if launched() else None,
+            use_distributed_sampler=False,  # windows are shared out before
+            precision=training_config.precision,
             max_epochs=training_config.max_epochs,
             gradient_clip_val=training_config.gradient_clip,
             deterministic=True,
@@ -183,10 +185,51 @@ def fit(
         data = OrderWindows(panel, train_rows, validation_rows, model_config, training_config)
         last = checkpoints / "last.ckpt"
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
-    weights = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    module.load_state_dict(weights)
-    windows_seen = len(history.epochs) * training_config.batches_per_epoch * training_config.batch_size
-    return Fit(module.model.cpu().eval(), history.epochs, windows_seen)
+    return history.epochs
+
+
+def _in_processes(
+    panel: MarketPanel,
+    train_rows: Tensor,
+    validation_rows: Tensor,
+    model_config: LEMConfig,
+    training_config: TrainingConfig,
+    checkpoints: Path,
+    report: Report | None,
+) -> list[dict[str, float]]:
+    """Train in several processes of this machine, which find in a file what they are to fit."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    task = {
+        "panel": vars(panel),
+        "train_rows": train_rows,
+        "validation_rows": validation_rows,
+        "model": model_config.to_dict(),
+        "training": asdict(training_config),
+    }
+    torch.save(task, checkpoints / TASK)
+    found = in_processes(_rank, (checkpoints,), training_config.devices, report)
+    (checkpoints / TASK).unlink()
+    if isinstance(found, FloatingPointError):
+        raise found
+    history: list[dict[str, float]] = found
+    return history
+
+
+def _rank(checkpoints: Path, report: Report | None) -> list[dict[str, float]] | FloatingPointError:
+    # Mapped, not read: all processes of a machine share one copy of the bars.
+    task = torch.load(checkpoints / TASK, mmap=True, weights_only=True)
+    try:
+        return _here(
+            MarketPanel(**task["panel"]),
+            task["train_rows"],
+            task["validation_rows"],
+            LEMConfig.from_dict(task["model"]),
+            TrainingConfig(**task["training"]),
+            checkpoints,
+            report,
+        )
+    except FloatingPointError as error:  # in all of them, and it would be the same again: no case for a restart
+        return error
 
 
 @contextmanager
@@ -202,12 +245,14 @@ def _threads(count: int) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence Lightning's advice about loggers, workers and hardware: none of it concerns a user here."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = {name: logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    for logger in loggers.values():
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for name, logger in loggers.items():
+            logger.setLevel(levels[name])

@@ -1,4 +1,4 @@
-"""Runs the main job in this process and says how it ended."""
+"""Runs the main job, or a sweep, in this process and says how it ended."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ import dagster as dg
 from rich.console import Console
 from rich.text import Text
 
+from lem_pipeline.dead_runs import alive
 from lem_pipeline.failures import sentence
 from lem_pipeline.report.rendering import screen_banner
 from lem_pipeline.settings import Settings, settings
@@ -42,27 +43,46 @@ def run_main_job(verbose: bool = False) -> str | None:
     Returns:
         None on success, else the sentence that says what failed.
     """
-    from lem_pipeline.definitions import defs
-
     chosen = settings()
     first, last = months(chosen)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]main job[/bold], profile {chosen.profile}, months {first} to {last}")
-    result = (
-        defs()
-        .resolve_job_def("main")
-        .execute_in_process(
-            instance=dg.DagsterInstance.get(),
-            raise_on_error=False,
-            run_config={"loggers": {"console" if verbose else "progress": {}}},
-            tags={START_TAG: first, END_TAG: last},
-        )
-    )
+    result = _executed("main", verbose, {START_TAG: first, END_TAG: last})
     if not result.success:
         return next(_failures(result.all_events), "the run failed; see its event log in the Dagster UI")
     for line in _summary(result, chosen):
         console.print(line)
     return None
+
+
+def run_sweep(verbose: bool = False) -> str | None:
+    """Execute job ``sweep`` in this process.
+
+    Args:
+        verbose: Print Dagster's whole event log.
+
+    Returns:
+        None on success, else the sentence that says what failed.
+    """
+    result = _executed("sweep", verbose, {})
+    return None if result.success else next(_failures(result.all_events), "the sweep failed; see its event log")
+
+
+def _executed(job: str, verbose: bool, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
+    from lem_pipeline.definitions import defs
+
+    instance = dg.DagsterInstance.get()
+    with alive(instance) as mark:
+        return (
+            defs()
+            .resolve_job_def(job)
+            .execute_in_process(
+                instance=instance,
+                raise_on_error=False,
+                run_config={"loggers": {"console" if verbose else "progress": {}}},
+                tags=tags | mark,
+            )
+        )
 
 
 def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:

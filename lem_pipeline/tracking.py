@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from lem_models.orders import OrderBatch
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-UNCHOSEN = {"snapshot", "seed", "features"}  # parameters of a run that nobody tunes
+UNCHOSEN = {"snapshot", "seed", "features", "devices"}  # parameters of a run that nobody tunes
 
 
 class Tracking(dg.ConfigurableResource):
@@ -69,12 +68,26 @@ class Tracking(dg.ConfigurableResource):
         """An MLflow run that ends FINISHED, or FAILED where the body raises."""
         import mlflow
 
-        client = self.client()
-        found = client.get_experiment_by_name(experiment)
-        artifacts = (Path(self.home) / "artifacts").resolve()
-        identity = found.experiment_id if found else client.create_experiment(experiment, artifacts.as_uri())
-        with mlflow.start_run(experiment_id=identity, tags=dict(tags)) as run:
+        with mlflow.start_run(experiment_id=self._experiment(experiment), tags=dict(tags)) as run:
             yield run
+
+    def _experiment(self, name: str) -> str:
+        client = self.client()
+        found = client.get_experiment_by_name(name)
+        artifacts = (Path(self.home) / "artifacts").resolve()
+        return str(found.experiment_id if found else client.create_experiment(name, artifacts.as_uri()))
+
+    def begun(self, experiment: str, tags: Mapping[str, str]) -> str:
+        """A run that other runs are children of, and that is open until :meth:`close_children`; its id."""
+        return str(self.client().create_run(self._experiment(experiment), tags=dict(tags)).info.run_id)
+
+    def close_children(self, experiment: str, parent: str) -> None:
+        """End a run that has children, and those of them that died without a word."""
+        client = self.client()
+        running = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+        for child in client.search_runs([self._experiment(experiment)], running, max_results=50_000):
+            client.set_terminated(child.info.run_id, "KILLED")
+        client.set_terminated(parent)
 
     def note_fit(
         self, experiment: str, tags: Mapping[str, str], parameters: Mapping[str, Any], history: list[dict[str, float]]
@@ -88,13 +101,13 @@ class Tracking(dg.ConfigurableResource):
                 mlflow.log_metrics(metrics, step=epoch)
 
     def configurations_tried(self, name: str) -> int:
-        """How many configurations a model was trained with in this store, on whatever data and with whatever seed."""
+        """How many configurations a model was trained with in this store, in sweeps or not, on any data."""
         client = self.client()
-        found = client.get_experiment_by_name(name)
-        if not found:
+        found = [client.get_experiment_by_name(each) for each in (name, sweep_experiment(name))]
+        if not (places := [each.experiment_id for each in found if each]):
             return 0
-        runs = client.search_runs([found.experiment_id], max_results=50_000)
-        return len({frozenset((k, v) for k, v in run.data.params.items() if k not in UNCHOSEN) for run in runs})
+        tried = [run.data.params for run in client.search_runs(places, max_results=50_000) if run.data.params]
+        return len({frozenset((k, v) for k, v in params.items() if k not in UNCHOSEN) for params in tried})
 
     def latest(self, name: str) -> "ModelVersion":
         """The version that was registered last.
@@ -193,6 +206,11 @@ class Tracking(dg.ConfigurableResource):
         return read_version(self.client().get_model_version(name, version) if version else self.latest(name))
 
 
+def sweep_experiment(name: str) -> str:
+    """The experiment of MLflow that the trials of a model are runs of."""
+    return f"{name} sweep"
+
+
 def requirement(package: str) -> str:
     """The installed version, as every index has it: a build such as ``2.13.0+cpu`` is found on few."""
     return f"{package}=={version(package).partition('+')[0]}"
@@ -225,7 +243,7 @@ def _log_example(example: "OrderBatch", model: "LEM", folder: Path) -> None:
 
 def fingerprint(snapshot: str, model: "LEMConfig", training: "TrainingConfig") -> str:
     """What a model is made of: the same fingerprint, the same model."""
-    parts = {"snapshot": snapshot, "code": model_code_hash(), "model": model.to_dict(), "training": asdict(training)}
+    parts = {"snapshot": snapshot, "code": model_code_hash(), "model": model.to_dict(), "training": training.made_of()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

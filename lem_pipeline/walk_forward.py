@@ -54,7 +54,7 @@ class Attempt:
 
     def fingerprint(self, snapshot: str, code: str) -> str:
         """The same fingerprint, the same results."""
-        parts = {"snapshot": snapshot, "code": code, **asdict(self)}
+        parts = {"snapshot": snapshot, "code": code, **asdict(self), "training": self.training.made_of()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

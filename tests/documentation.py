@@ -145,7 +145,7 @@ class Reader:
                 self.exported |= dict(_assignments(assignments))
             case ["make", *arguments]:
                 assert not _failure(["make", "--dry-run", *arguments], REPOSITORY), line
-            case ["lem" | ".venv/bin/lem", "run", "--profile", profile]:
+            case ["lem" | ".venv/bin/lem", "run" | "sweep", "--profile", profile]:
                 self._can_run(profile)
             case ["lem" | ".venv/bin/lem", *arguments]:
                 self._lem(arguments, given, _exit_code(line))
@@ -154,7 +154,7 @@ class Reader:
                 assert not (said := _failure(["bash", "-euc", command], self.folder, self.exported)), said
 
     def _can_run(self, profile: str) -> None:
-        """All that the main job needs: settings that hold, and instruments that their sources know."""
+        """All that the job needs: settings that hold, and instruments that their sources know."""
         from lem_pipeline.defs.resources import bar_sources
 
         chosen = settings_of(profile)

@@ -20,6 +20,7 @@ app = typer.Typer(
 for command in (
     runs.demo,
     runs.run,
+    runs.sweep,
     runs.report,
     desk.compare,
     desk.promote,

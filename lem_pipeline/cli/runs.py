@@ -1,4 +1,4 @@
-"""Commands that run the main job, and the one that shows what it found."""
+"""Commands that run jobs, and the one that shows what the main job found."""
 
 import io
 import sys
@@ -30,6 +30,20 @@ def run(profile: Profile = "demo", verbose: Verbose = False) -> None:
     from lem_pipeline.main_job import run_main_job
 
     if failure := run_main_job(verbose):
+        fail(failure)
+
+
+def sweep(profile: Profile = "demo", verbose: Verbose = False) -> None:
+    """Try the settings and ablations that section sweep of the profile names; one that was cut short goes on.
+
+    Example: lem sweep --profile archive
+    """
+    prepare(profile)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    from lem_pipeline.main_job import run_sweep
+
+    if failure := run_sweep(verbose):
         fail(failure)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
@@ -76,6 +75,7 @@ def _train(
     tracking: Tracking,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     from lem_models.training import fit
+    from lem_pipeline.fit_on_nodes import checkpoints_of
     from lem_pipeline.gates import evidence_of, pass_gates
     from lem_pipeline.panel import read_panel
     from lem_pipeline.quality import as_image
@@ -104,21 +104,27 @@ def _train(
         "fingerprint": mark,
         "simulated": str(any(chosen.market(a).bars.source == "simulated" for a in asset_classes)).lower(),
     }
-    checkpoints = chosen.home / "checkpoints" / f"{name}-{mark}"
-    with tracking.run(name, with_note(tags)):
+    checkpoints = checkpoints_of(chosen.home, name, mark)
+    told = set[int]()
+    with tracking.run(name, with_note(tags)) as run:
         import mlflow
 
         mlflow.log_params({**model_config.to_dict(), **asdict(training_config), "snapshot": data.snapshot})
 
         def report(epoch: int, metrics: dict[str, float]) -> None:
-            mlflow.log_metrics(metrics, step=epoch)
+            # By its id: where several processes train, this is called in another thread, which has no active run.
+            mlflow.log_metrics(metrics, step=epoch, run_id=run.info.run_id)
+            told.add(epoch)
             context.log.info(
                 f"{name}: epoch {epoch + 1}/{training_config.max_epochs}, training loss {metrics['train_loss']:+.4f}, "
                 f"validation loss {metrics['validation_loss']:+.4f}, "
                 f"improvement {metrics['improvement_sigma']:+.4f} σ"
             )
 
-        fitted = fit(data.panel, train, validation, model_config, training_config, Path(checkpoints), report)
+        fitted = fit(data.panel, train, validation, model_config, training_config, checkpoints, report)
+        for epoch, metrics in enumerate(fitted.history):  # those of an earlier run, or of torchrun
+            if epoch not in told:
+                mlflow.log_metrics(metrics, step=epoch)
         context.log.info(f"{name}: trained on {fitted.windows_seen:,} windows; now through {len(GATES)} gates")
         evidence = pass_gates(fitted.model, data, model_config.lookback, model_config.limits)
         tags |= {f"gate.{gate}": found for gate, found in evidence.items()}

@@ -32,6 +32,7 @@ from lem_pipeline.settings.models import (
     TrainingSettings,
     WalkForwardSettings,
 )
+from lem_pipeline.settings.sweep import SweepSettings
 from lem_pipeline.universe import ASSET_CLASSES
 
 PROFILES = Path(__file__).parents[1] / "profiles"
@@ -57,6 +58,7 @@ class Settings(BaseSettings):
         rivals: Models that differ in their recurrence alone and play the same orders.
         walk_forward: How often the way a model is made is tried on earlier years.
         shadow: When the champion's newest orders count as drift.
+        sweep: What job `sweep` tries.
         studies: Other profiles, whose finished results the report shows beside its own.
     """
 
@@ -84,6 +86,7 @@ class Settings(BaseSettings):
     rivals: dict[str, Rival] = {}
     walk_forward: WalkForwardSettings = WalkForwardSettings()
     shadow: ShadowSettings = ShadowSettings()
+    sweep: SweepSettings = SweepSettings()
     studies: list[str] = []
 
     @model_validator(mode="after")

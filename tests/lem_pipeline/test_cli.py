@@ -11,7 +11,7 @@ COMMANDS = typer.main.get_command(app).commands
 
 def test_the_commands_are_those_that_people_need() -> None:
     assert set(COMMANDS) == {
-        *("demo", "run", "report", "compare", "promote", "roll-back", "advise", "status", "doctor"),
+        *("demo", "run", "sweep", "report", "compare", "promote", "roll-back", "advise", "status", "doctor"),
         *("ui", "mlflow", "replay"),
     }
     assert "Exit codes: 0 done; 1 " in CliRunner().invoke(app, ["--help"], terminal_width=300).stdout

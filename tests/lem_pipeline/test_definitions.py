@@ -40,7 +40,7 @@ def test_a_check_says_what_it_claims(check):
 
 
 def test_jobs_are_named_for_what_people_do():
-    of_people = {"backfill", "ingest_crypto", "ingest_dow", "train", "compare", "promote", "roll_back"}
+    of_people = {"backfill", "ingest_crypto", "ingest_dow", "train", "compare", "promote", "roll_back", "sweep"}
     assert set(JOBS) == {"main", "shadow", *of_people}
 
 

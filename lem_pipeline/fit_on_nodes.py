@@ -1,0 +1,66 @@
+"""Fits one model of the settings in the processes that ``torchrun`` started, on one machine or on many.
+
+It registers nothing: job ``train`` finds the training finished, lets the model through its gates and registers it. All
+machines see the same home and the same warehouse.
+"""
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from lem_models.config import LEMConfig
+from lem_pipeline.errors import LemError
+from lem_pipeline.panel import read_panel
+from lem_pipeline.settings import Settings, settings
+from lem_pipeline.storage import Warehouse
+from lem_pipeline.tracking import fingerprint
+
+
+def checkpoints_of(home: Path, name: str, mark: str) -> Path:
+    """Where a training that is under way, or waits to be judged, keeps its checkpoints."""
+    return home / "checkpoints" / f"{name}-{mark}"
+
+
+def shape_of(name: str, chosen: Settings) -> LEMConfig:
+    """The shape of a model, or of a rival, before its features are known.
+
+    Raises:
+        LemError: The settings name no such model.
+    """
+    if name not in chosen.registered:
+        raise LemError(f"{name} is no model of the settings; they are {', '.join(chosen.registered)}")
+    rival = chosen.rivals.get(name)
+    return replace(chosen.model, recurrence=rival.recurrence) if rival else chosen.model
+
+
+def main() -> None:
+    """Fit a model, together with the other processes."""
+    parser = argparse.ArgumentParser(prog="lem_pipeline.fit_on_nodes", description=__doc__)
+    parser.add_argument("model", help="its name in the settings, such as lem-crypto")
+    parser.add_argument("--profile", default="demo")
+    asked = parser.parse_args()
+    os.environ["LEM_PROFILE"] = asked.profile
+    from lem_models.ranks import rank
+    from lem_models.training import fit
+
+    def report(epoch: int, metrics: dict[str, float]) -> None:
+        print(f"epoch {epoch + 1}, validation loss {metrics['validation_loss']:+.4f}", flush=True)
+
+    try:
+        chosen = settings()
+        shape = shape_of(asked.model, chosen)
+        warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)
+        data = read_panel(warehouse, chosen.registered[asked.model])
+        config = replace(shape, features=data.features)
+        mark = fingerprint(data.snapshot, config, chosen.training)
+        folder = checkpoints_of(chosen.home, asked.model, mark)
+        fit(data.panel, data.rows("train"), data.rows("validation"), config, chosen.training, folder, report)
+    except LemError as error:
+        raise SystemExit(f"FAILED  {error}") from error
+    if rank() == 0:
+        print(f"{asked.model} is trained and waits in {folder} for job train, which judges and registers it")
+
+
+if __name__ == "__main__":
+    main()
