@@ -1,7 +1,7 @@
-"""Runs the main job in this process and says how it ended."""
+"""Runs the main job and says how it ended."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ import dagster as dg
 from rich.console import Console
 from rich.text import Text
 
+from lem_pipeline.engine import executor
 from lem_pipeline.failures import sentence
+from lem_pipeline.progress import followed
 from lem_pipeline.report.rendering import screen_banner
 from lem_pipeline.settings import Settings, settings
 
@@ -33,6 +35,13 @@ def months(chosen: Settings) -> tuple[str, str]:
     return f"{first:%Y-%m}-01", f"{min(last, today):%Y-%m}-01"
 
 
+def main_job() -> dg.JobDefinition:
+    """The main job, as the process of a step finds it, too."""
+    from lem_pipeline.definitions import defs
+
+    return defs().resolve_job_def("main")
+
+
 def run_main_job(verbose: bool = False) -> str | None:
     """Execute every asset over all months of the settings; progress goes to the terminal.
 
@@ -41,28 +50,56 @@ def run_main_job(verbose: bool = False) -> str | None:
 
     Returns:
         None on success, else the sentence that says what failed.
-    """
-    from lem_pipeline.definitions import defs
 
+    Raises:
+        ConfigurationError: The engine that the settings choose is not installed.
+    """
     chosen = settings()
     first, last = months(chosen)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]main job[/bold], profile {chosen.profile}, months {first} to {last}")
-    result = (
-        defs()
-        .resolve_job_def("main")
-        .execute_in_process(
-            instance=dg.DagsterInstance.get(),
-            raise_on_error=False,
-            run_config={"loggers": {"console" if verbose else "progress": {}}},
-            tags={START_TAG: first, END_TAG: last},
-        )
-    )
+    with dg.DagsterInstance.get() as instance:
+        result = execute(instance, {START_TAG: first, END_TAG: last}, verbose)
     if not result.success:
         return next(_failures(result.all_events), "the run failed; see its event log in the Dagster UI")
     for line in _summary(result, chosen):
         console.print(line)
     return None
+
+
+def execute(
+    instance: dg.DagsterInstance,
+    tags: Mapping[str, str],
+    verbose: bool = False,
+    asset_selection: Sequence[dg.AssetKey] | None = None,
+) -> dg.ExecuteInProcessResult | dg.JobExecutionResult:
+    """Execute the main job, or some of its assets, on the engine that the settings choose.
+
+    Args:
+        instance: Keeps the event log; a persistent one where steps have processes of their own.
+        tags: Of the run; they name its months.
+        verbose: Print Dagster's whole event log.
+        asset_selection: What to make, if not everything.
+    """
+    chosen = settings().cluster
+    if chosen.engine == "in_process":
+        return main_job().execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console" if verbose else "progress": {}}},
+            tags=tags,
+            asset_selection=asset_selection,
+        )
+    executor(settings())  # says in a sentence what it lacks, where a reconstructed job would say it in many lines
+    level = "DEBUG" if verbose else "CRITICAL"  # steps tell what they do in the event log
+    with followed(instance) as watched:
+        return dg.execute_job(
+            dg.reconstructable(main_job),
+            instance=instance,
+            run_config={"loggers": {"console": {"config": {"log_level": level}}}},
+            tags={**tags, **watched},
+            asset_selection=asset_selection,
+        )
 
 
 def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
@@ -77,7 +114,7 @@ def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
             yield f"{str(event.step_key).replace('__', '/')}: {sentence(event)}"
 
 
-def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[str | Text]:
+def _summary(result: dg.ExecuteInProcessResult | dg.JobExecutionResult, chosen: Settings) -> Iterator[str | Text]:
     metadata: dict[str, Any] = {}
     for event in result.get_asset_materialization_events():
         key = event.asset_key.to_user_string() if event.asset_key else ""

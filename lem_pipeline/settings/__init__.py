@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.names import model_name, quoted, shown
+from lem_pipeline.settings.cluster import ClusterSettings
 from lem_pipeline.settings.markets import CryptoSettings, MarketSettings
 from lem_pipeline.settings.models import (
     ModelSettings,
@@ -57,6 +58,7 @@ class Settings(BaseSettings):
         rivals: Models that differ in their recurrence alone and play the same orders.
         walk_forward: How often the way a model is made is tried on earlier years.
         shadow: When the champion's newest orders count as drift.
+        cluster: Where steps run, and how wide they fan out.
         studies: Other profiles, whose finished results the report shows beside its own.
     """
 
@@ -84,6 +86,7 @@ class Settings(BaseSettings):
     rivals: dict[str, Rival] = {}
     walk_forward: WalkForwardSettings = WalkForwardSettings()
     shadow: ShadowSettings = ShadowSettings()
+    cluster: ClusterSettings = ClusterSettings()
     studies: list[str] = []
 
     @model_validator(mode="after")
