@@ -61,7 +61,7 @@ def run_main_job(verbose: bool = False) -> str | None:
     with dg.DagsterInstance.get() as instance:
         result = execute(instance, {START_TAG: first, END_TAG: last}, verbose)
     if not result.success:
-        return next(_failures(result.all_events), "the run failed; see its event log in the Dagster UI")
+        return next(failures(result.all_events))
     for line in _summary(result, chosen):
         console.print(line)
     return None
@@ -102,7 +102,8 @@ def execute(
         )
 
 
-def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
+def failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
+    """What failed, in a sentence each: a check, a step, or else the run itself."""
     for event in events:
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
@@ -112,6 +113,13 @@ def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
     for event in events:
         if event.is_step_failure:
             yield f"{str(event.step_key).replace('__', '/')}: {sentence(event)}"
+    for event in events:
+        if event.event_type is dg.DagsterEventType.RUN_FAILURE and (error := event.job_failure_data.error):
+            # What broke first stands innermost: the rest broke in tidying up.
+            while first := error.cause or error.context:
+                error = first
+            yield f"the run failed: {error.message.strip()}"
+    yield "the run failed; see its event log in the Dagster UI"
 
 
 def _summary(result: dg.ExecuteInProcessResult | dg.JobExecutionResult, chosen: Settings) -> Iterator[str | Text]:
