@@ -1,6 +1,6 @@
 """From a source to a raw table: incremental, safe to run twice, resumable instrument by instrument."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 
@@ -140,14 +140,14 @@ def ingest(
     return done
 
 
-def together(shares: Iterable[Ingested]) -> Ingested:
-    """What the ingestions of several shares of the instruments did."""
-    done = Ingested()
-    for share in shares:
-        done.bars |= share.bars
-        done.revisions += share.revisions
-        done.gone += share.gone
-    return done
+def together(shares: Sequence[Ingested], instruments: Sequence[str]) -> Ingested:
+    """What the ingestions of shares of the instruments did, in the order of the instruments."""
+    bars = {instrument: count for share in shares for instrument, count in share.bars.items()}
+    return Ingested(
+        {instrument: bars[instrument] for instrument in instruments if instrument in bars},
+        sum(share.revisions for share in shares),
+        [instrument for share in shares for instrument in share.gone],
+    )
 
 
 def store(

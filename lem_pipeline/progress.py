@@ -13,7 +13,7 @@ from dagster import DagsterEventType
 from rich.console import Console
 from rich.markup import escape
 
-from lem_pipeline.failures import sentence
+from lem_pipeline.failures import first_line, sentence
 
 
 class Paced:
@@ -68,16 +68,14 @@ def told(event: dg.DagsterEvent | None, level: int, message: str) -> str | None:
 def _line(event: dg.DagsterEvent) -> str | None:
     step = (event.step_key or "").replace("__", "/")
     match event.event_type:
-        case DagsterEventType.STEP_START:
+        case DagsterEventType.STEP_START | DagsterEventType.STEP_RESTARTED:
             return f"[dim]  … {step}[/dim]"
         case DagsterEventType.STEP_SUCCESS:
             return f"[green]  ✓[/green] {step} [dim]{event.step_success_data.duration_ms / 1000:.1f} s[/dim]"
         case DagsterEventType.STEP_FAILURE:
             return f"[red]  ✗ {step}: {escape(sentence(event))}[/red]"
         case DagsterEventType.STEP_UP_FOR_RETRY:
-            error = event.step_retry_data.error
-            reason = error.message.strip().splitlines()[0] if error else "no reason given"
-            return f"[yellow]  ↻ {step} is tried again: {escape(reason)}[/yellow]"
+            return f"[yellow]  ↻ {step} is tried again: {escape(first_line(event.step_retry_data.error))}[/yellow]"
         case DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             claim = check.check_name.replace("_", " ")

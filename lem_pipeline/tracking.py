@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from filelock import FileLock
 
 import lem_models
 from lem_pipeline.errors import LookAheadError, PromotionError, UnknownVersionError
@@ -62,7 +63,14 @@ class Tracking(dg.ConfigurableResource):
         Path(self.home).mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
-        return mlflow.MlflowClient(self.uri, self.uri)
+        client = mlflow.MlflowClient(self.uri, self.uri)
+        with self._turn():
+            client.search_experiments(max_results=1)  # the first question to a store makes its tables
+        return client
+
+    def _turn(self) -> FileLock:
+        """Steps that begin at once would otherwise all make the same tables, or the same experiment."""
+        return FileLock(Path(self.home) / "mlflow.db.lock")
 
     @contextmanager
     def run(self, experiment: str, tags: Mapping[str, str]) -> Iterator["mlflow.ActiveRun"]:
@@ -70,9 +78,10 @@ class Tracking(dg.ConfigurableResource):
         import mlflow
 
         client = self.client()
-        found = client.get_experiment_by_name(experiment)
         artifacts = (Path(self.home) / "artifacts").resolve()
-        identity = found.experiment_id if found else client.create_experiment(experiment, artifacts.as_uri())
+        with self._turn():
+            found = client.get_experiment_by_name(experiment)
+            identity = found.experiment_id if found else client.create_experiment(experiment, artifacts.as_uri())
         with mlflow.start_run(experiment_id=identity, tags=dict(tags)) as run:
             yield run
 

@@ -128,4 +128,4 @@ def wait_for(what: Callable[[], bool], whose: subprocess.Popen) -> None:
     while not what():
         assert whose.poll() is None, "it ended before"
         assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
+        time.sleep(0.2)

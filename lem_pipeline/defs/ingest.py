@@ -185,7 +185,9 @@ def _divided(bars: RawBars, options: dict[str, Any]) -> dg.AssetsDefinition:
         sources: Sources,
         warehouse: Warehouse,
     ) -> dg.MaterializeResult:
-        return bars.report(context, together(shares), sources, warehouse)
+        return bars.report(
+            context, together(shares, bars.market.instruments if bars.market else ()), sources, warehouse
+        )
 
     steps = [share(number) for number in range(bars.shares)]
 
