@@ -63,9 +63,9 @@ class Tracking(dg.ConfigurableResource):
         Path(self.home).mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
-        client = mlflow.MlflowClient(self.uri, self.uri)
-        with self._turn():
-            client.search_experiments(max_results=1)  # the first question to a store makes its tables
+        with self._turn():  # the first client and its first question make the store's tables
+            client = mlflow.MlflowClient(self.uri, self.uri)
+            client.search_experiments(max_results=1)
         return client
 
     def _turn(self) -> FileLock:
