@@ -135,11 +135,12 @@ def nodes(events: list[tuple[datetime, dg.DagsterEvent]], ray: Cluster) -> dict[
 def test_every_step_of_the_shares_and_models_ran_on_one_of_two_nodes(ran):
     assert set(ran.nodes) == STEPS
     assert len({node for tried in ran.nodes.values() for node in tried}) == 2
-    assert {step: len(ran.attempts(step)) for step in STEPS} == {step: len(tried) for step, tried in ran.nodes.items()}
+    assert all(ran.attempts(step) for step in STEPS)
 
 
 @pytest.mark.slow
 def test_a_step_whose_node_is_killed_is_tried_again_on_the_other(ran):
+    assert len(ran.attempts(VICTIM)) == 2
     killed, survivor = ran.nodes[VICTIM]
     assert killed != survivor
     again = {event.step_key for _, event in ran.events if event.is_step_up_for_retry}
