@@ -2,12 +2,13 @@
 
 Orders of one day share its moves and orders of neighbouring days overlap, so days are resampled, in runs, and each run
 carries every column along: what is paired stays paired.
+
+The library behind it takes more than a second to import, which whoever only passes by is spared, as steps on a cluster.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from arch.bootstrap import MCS, CircularBlockBootstrap, StepM
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
@@ -68,6 +69,8 @@ def intervals(daily: Array, block: int, replicates: int = 2_000, seed: int = 0) 
     Raises:
         ValueError: There are fewer than two blocks of days, which leaves nothing to resample.
     """
+    from arch.bootstrap import CircularBlockBootstrap
+
     days = len(daily)
     if days < 2 * block:
         raise ValueError(f"{days} days hold fewer than two blocks of {block}; test on a longer period")
@@ -87,6 +90,8 @@ def better_than_zero(daily: Array, block: int, replicates: int = 1_000, seed: in
         replicates: Resamples.
         seed: Fixes them.
     """
+    from arch.bootstrap import StepM
+
     varies = daily.std(0) > 0
     found = np.zeros(daily.shape[1], dtype=bool)
     if varies.any():
@@ -107,6 +112,8 @@ def among_best(daily: Array, block: int, replicates: int = 1_000, seed: int = 0)
         replicates: Resamples.
         seed: Fixes them.
     """
+    from arch.bootstrap import MCS
+
     different, column = np.unique(daily, axis=1, return_inverse=True)
     if different.shape[1] == 1:
         return np.ones(daily.shape[1], dtype=bool)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from lem_pipeline.engine import executor
 from lem_pipeline.labels import labelled
 from lem_pipeline.progress import progress_logger
 from lem_pipeline.settings import settings
@@ -11,12 +12,11 @@ from lem_pipeline.settings import settings
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """All assets, checks, jobs, schedules and resources, run in one process."""
+    """All assets, checks, jobs, schedules and resources, run on the engine that the settings choose."""
     loaded = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
     chosen = settings()
-    # One process: DuckDB has one writer, and a step that waits in line needs no process of its own.
     own = dg.Definitions(
-        executor=dg.in_process_executor,
+        executor=executor(chosen),
         loggers={"console": dg.colored_console_logger, "progress": progress_logger},
     )
     labels = loaded.permissive_map_resolved_asset_specs(lambda spec: labelled(spec, chosen), selection=None)

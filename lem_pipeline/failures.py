@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from lem_pipeline.errors import LemError
 
@@ -22,5 +23,10 @@ def sentence(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
-    error = failure.error and (failure.error.cause or failure.error)
+    return first_line(failure.error)
+
+
+def first_line(error: SerializableErrorInfo | None) -> str:
+    """What an error says first; what caused it says more than Dagster's word for it."""
+    error = error and (error.cause or error)
     return error.message.strip().splitlines()[0] if error else "no reason given"

@@ -8,13 +8,13 @@ import pyarrow as pa
 
 from lem_pipeline.errors import (
     ConfigurationError,
-    EmptyPeriodError,
     IncompleteIngestionError,
     LemError,
     UnknownSymbolError,
     VenueRefusedError,
 )
 from lem_pipeline.fetched import FETCHED, FETCHED_SCHEMA, Period, fetched_periods, missing_periods, note_fetched
+from lem_pipeline.refusals import refuse_an_empty_period, refuse_to_lose, refuse_to_mix, stored
 from lem_pipeline.revisions import REVISIONS, REVISIONS_SCHEMA, take_in
 from lem_pipeline.settings.markets import MarketSettings
 from lem_pipeline.sources.base import RAW_BARS, BarSource
@@ -68,6 +68,7 @@ def ingest(
     end: datetime,
     *,
     refetch: bool = False,
+    is_share: bool = False,
     log: Callable[[str], None] = print,
 ) -> Ingested:
     """Fetch what has not settled yet, and write each answer in one transaction.
@@ -84,6 +85,7 @@ def ingest(
         start: Start of the period, inclusive.
         end: End of the period, exclusive.
         refetch: Fetch the whole period again, and drop stored bars that the source no longer has.
+        is_share: Others fetch other instruments; whether any of all has a bar is not for this one to judge.
         log: Told about each answer.
 
     Raises:
@@ -93,7 +95,7 @@ def ingest(
         EmptyPeriodError: No instrument has a bar in a period that should hold some. An empty answer never takes the
             place of bars, and is noted as asked for, not as fetched.
     """
-    _refuse_to_mix(source, warehouse, table)
+    refuse_to_mix(source, warehouse, table)
     done = Ingested(dict.fromkeys(instruments, 0), gone=_gone(source, instruments, warehouse, table))
     fetched = {} if refetch else fetched_periods(warehouse, table, asset)
     failed: dict[str, LemError] = {}
@@ -104,7 +106,7 @@ def ingest(
                 answer = _answer(source, instrument, since, until, warehouse, table, done.gone)
                 is_lacking = not len(answer) and asset.expects_bars(since, until)
                 if is_lacking and instrument not in done.gone:
-                    _refuse_to_lose(warehouse, table, instrument, since, until)
+                    refuse_to_lose(warehouse, table, instrument, since, until)
             except ConfigurationError:
                 raise
             except LemError as error:
@@ -133,12 +135,19 @@ def ingest(
             break
     if failed:
         raise IncompleteIngestionError(_what_failed(failed, instruments[number:], len(instruments)))
-    if not any(done.bars.values()) and asset.expects_bars(start, end) and not _stored(warehouse, table, start, end):
-        raise EmptyPeriodError(
-            f"{source.provenance} has no bar of {', '.join(instruments) or 'any instrument'} between "
-            f"{start:%Y-%m-%d} and {end:%Y-%m-%d}; choose a period that it covers"
-        )
+    if not is_share:
+        refuse_an_empty_period(done.bars, source, asset, warehouse, table, start, end)
     return done
+
+
+def together(shares: Sequence[Ingested], instruments: Sequence[str]) -> Ingested:
+    """What the ingestions of shares of the instruments did, in the order of the instruments."""
+    bars = {instrument: count for share in shares for instrument, count in share.bars.items()}
+    return Ingested(
+        {instrument: bars[instrument] for instrument in instruments if instrument in bars},
+        sum(share.revisions for share in shares),
+        [instrument for share in shares for instrument in share.gone],
+    )
 
 
 def store(
@@ -156,18 +165,6 @@ def store(
     return revised
 
 
-def _stored(warehouse: Warehouse, table: str, start: datetime, end: datetime, instrument: str | None = None) -> int:
-    """How many bars of an instrument, or of all, are stored."""
-    if not warehouse.has_table(table):
-        return 0
-    count = warehouse.read(
-        f"select count(*) as bars from {table} "  # noqa: S608 - our own names, values bound
-        "where symbol = coalesce($symbol, symbol) and bar_start >= $start and bar_start < $end",
-        {"symbol": instrument, "start": start, "end": end},
-    )
-    return int(count["bars"][0].as_py())
-
-
 def _gone(source: BarSource, instruments: Sequence[str], warehouse: Warehouse, table: str) -> list[str]:
     """Instruments that have bars and that the source does not know any more; one without bars is refused."""
 
@@ -182,7 +179,7 @@ def _gone(source: BarSource, instruments: Sequence[str], warehouse: Warehouse, t
         source.check(instruments)
     except UnknownSymbolError:
         unknown = [instrument for instrument in instruments if is_unknown(instrument)]
-        source.check([i for i in unknown if not _stored(warehouse, table, FIRST_MONTH, datetime.now(UTC), i)])
+        source.check([i for i in unknown if not stored(warehouse, table, FIRST_MONTH, datetime.now(UTC), i)])
         return unknown
     return []
 
@@ -200,32 +197,10 @@ def _answer(
         try:
             return source.fetch(instrument, since, until)
         except UnknownSymbolError:
-            if not _stored(warehouse, table, FIRST_MONTH, until, instrument):
+            if not stored(warehouse, table, FIRST_MONTH, until, instrument):
                 raise
             gone.append(instrument)
     return RAW_BARS.empty_table()
-
-
-def _refuse_to_lose(warehouse: Warehouse, table: str, instrument: str, start: datetime, end: datetime) -> None:
-    if stored := _stored(warehouse, table, start, end, instrument):
-        raise EmptyPeriodError(
-            f"the source answers without a bar between {start:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M}, where "
-            f"{stored:,} are stored; they stay, and the source is asked again next time"
-        )
-
-
-def _refuse_to_mix(source: BarSource, warehouse: Warehouse, table: str) -> None:
-    if not warehouse.has_table(table):
-        return
-    venues = warehouse.read(
-        f"select distinct venue from {table} where (venue = 'simulated') <> $simulated order by all",  # noqa: S608 - our own names, values bound
-        {"simulated": source.provenance.startswith("SIMULATED")},
-    )["venue"].to_pylist()
-    if venues:
-        raise ConfigurationError(
-            f"{table} already holds bars of {', '.join(venues)}, which must not mix with those of {source.provenance}; "
-            "give the profile a home of its own"
-        )
 
 
 def _what_failed(failed: Mapping[str, LemError], not_asked: Sequence[str], count: int) -> str:

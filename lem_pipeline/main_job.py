@@ -1,7 +1,7 @@
-"""Runs the main job, or a sweep, in this process and says how it ended."""
+"""Runs the main job, or a sweep, and says how it ended."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from lem_pipeline.dead_runs import alive
+from lem_pipeline.engine import executor
 from lem_pipeline.failures import sentence
+from lem_pipeline.progress import followed
 from lem_pipeline.report.rendering import screen_banner
 from lem_pipeline.settings import Settings, settings
 
@@ -34,6 +36,22 @@ def months(chosen: Settings) -> tuple[str, str]:
     return f"{first:%Y-%m}-01", f"{min(last, today):%Y-%m}-01"
 
 
+def main_job() -> dg.JobDefinition:
+    """The main job."""
+    return _job("main")
+
+
+def sweep_job() -> dg.JobDefinition:
+    """The job that tries other settings."""
+    return _job("sweep")
+
+
+def _job(name: str) -> dg.JobDefinition:
+    from lem_pipeline.definitions import defs
+
+    return defs().resolve_job_def(name)
+
+
 def run_main_job(verbose: bool = False) -> str | None:
     """Execute every asset over all months of the settings; progress goes to the terminal.
 
@@ -42,50 +60,79 @@ def run_main_job(verbose: bool = False) -> str | None:
 
     Returns:
         None on success, else the sentence that says what failed.
+
+    Raises:
+        ConfigurationError: The engine that the settings choose is not installed.
     """
     chosen = settings()
     first, last = months(chosen)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]main job[/bold], profile {chosen.profile}, months {first} to {last}")
-    result = _executed("main", verbose, {START_TAG: first, END_TAG: last})
+    with dg.DagsterInstance.get() as instance:
+        result = execute(instance, main_job, {START_TAG: first, END_TAG: last}, verbose)
     if not result.success:
-        return next(_failures(result.all_events), "the run failed; see its event log in the Dagster UI")
+        return next(failures(result.all_events))
     for line in _summary(result, chosen):
         console.print(line)
     return None
 
 
 def run_sweep(verbose: bool = False) -> str | None:
-    """Execute job ``sweep`` in this process.
+    """Execute job ``sweep``.
 
     Args:
         verbose: Print Dagster's whole event log.
 
     Returns:
         None on success, else the sentence that says what failed.
+
+    Raises:
+        ConfigurationError: The engine that the settings choose is not installed.
     """
-    result = _executed("sweep", verbose, {})
-    return None if result.success else next(_failures(result.all_events), "the sweep failed; see its event log")
+    with dg.DagsterInstance.get() as instance:
+        result = execute(instance, sweep_job, {}, verbose)
+    return None if result.success else next(failures(result.all_events))
 
 
-def _executed(job: str, verbose: bool, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
-    from lem_pipeline.definitions import defs
+def execute(
+    instance: dg.DagsterInstance,
+    job: Callable[[], dg.JobDefinition],
+    tags: Mapping[str, str],
+    verbose: bool = False,
+    asset_selection: Sequence[dg.AssetKey] | None = None,
+) -> dg.ExecuteInProcessResult | dg.JobExecutionResult:
+    """Execute a job, or some of its assets, on the engine that the settings choose.
 
-    instance = dg.DagsterInstance.get()
+    Args:
+        instance: Keeps the event log; a persistent one where steps have processes of their own.
+        job: A function of a module, by which the process of a step finds the job, too.
+        tags: Of the run; those of assets name its months.
+        verbose: Print Dagster's whole event log.
+        asset_selection: What to make, if not everything.
+    """
     with alive(instance) as mark:
-        return (
-            defs()
-            .resolve_job_def(job)
-            .execute_in_process(
+        if settings().cluster.engine == "in_process":
+            return job().execute_in_process(
                 instance=instance,
                 raise_on_error=False,
                 run_config={"loggers": {"console" if verbose else "progress": {}}},
-                tags=tags | mark,
+                tags={**tags, **mark},
+                asset_selection=asset_selection,
             )
-        )
+        executor(settings())  # says in a sentence what it lacks, where a reconstructed job would say it in many lines
+        level = "DEBUG" if verbose else "CRITICAL"  # steps tell what they do in the event log
+        with followed(instance) as watched:
+            return dg.execute_job(
+                dg.reconstructable(job),
+                instance=instance,
+                run_config={"loggers": {"console": {"config": {"log_level": level}}}},
+                tags={**tags, **mark, **watched},
+                asset_selection=asset_selection,
+            )
 
 
-def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
+def failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
+    """What failed, in a sentence each: a check, a step, or else the run itself."""
     for event in events:
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
@@ -95,9 +142,16 @@ def _failures(events: Sequence[dg.DagsterEvent]) -> Iterator[str]:
     for event in events:
         if event.is_step_failure:
             yield f"{str(event.step_key).replace('__', '/')}: {sentence(event)}"
+    for event in events:
+        if event.event_type is dg.DagsterEventType.RUN_FAILURE and (error := event.job_failure_data.error):
+            # What broke first stands innermost: the rest broke in tidying up.
+            while first := error.cause or error.context:
+                error = first
+            yield f"the run failed: {error.message.strip()}"
+    yield "the run failed; see its event log in the Dagster UI"
 
 
-def _summary(result: dg.ExecuteInProcessResult, chosen: Settings) -> Iterator[str | Text]:
+def _summary(result: dg.ExecuteInProcessResult | dg.JobExecutionResult, chosen: Settings) -> Iterator[str | Text]:
     metadata: dict[str, Any] = {}
     for event in result.get_asset_materialization_events():
         key = event.asset_key.to_user_string() if event.asset_key else ""

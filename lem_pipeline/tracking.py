@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from filelock import FileLock
 
 import lem_models
 from lem_pipeline.errors import LookAheadError, PromotionError, UnknownVersionError
@@ -61,7 +62,14 @@ class Tracking(dg.ConfigurableResource):
         Path(self.home).mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
-        return mlflow.MlflowClient(self.uri, self.uri)
+        with self._turn():  # the first client and its first question make the store's tables
+            client = mlflow.MlflowClient(self.uri, self.uri)
+            client.search_experiments(max_results=1)
+        return client
+
+    def _turn(self) -> FileLock:
+        """Steps that begin at once would otherwise all make the same tables, or the same experiment."""
+        return FileLock(Path(self.home) / "mlflow.db.lock")
 
     @contextmanager
     def run(self, experiment: str, tags: Mapping[str, str]) -> Iterator["mlflow.ActiveRun"]:
@@ -73,9 +81,10 @@ class Tracking(dg.ConfigurableResource):
 
     def _experiment(self, name: str) -> str:
         client = self.client()
-        found = client.get_experiment_by_name(name)
         artifacts = (Path(self.home) / "artifacts").resolve()
-        return str(found.experiment_id if found else client.create_experiment(name, artifacts.as_uri()))
+        with self._turn():
+            found = client.get_experiment_by_name(name)
+            return str(found.experiment_id if found else client.create_experiment(name, artifacts.as_uri()))
 
     def begun(self, experiment: str, tags: Mapping[str, str]) -> str:
         """A run that other runs are children of, and that is open until :meth:`close_children`; its id."""

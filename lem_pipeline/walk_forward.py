@@ -74,6 +74,24 @@ def attempts(model: str, config: "LEMConfig", training: "TrainingConfig", folds:
             yield Attempt(model, fold, config, replace(training, seed=training.seed + seed), seed == 0)
 
 
+def share_of(every: Sequence[Attempt], number: int, shares: int, before: int) -> Sequence[Attempt]:
+    """The attempts whose position leaves a number when divided by the number of shares.
+
+    A share is the same on every run, whatever is stored already: nobody else plays what it lacks.
+
+    Args:
+        every: Attempts of one model, in their order.
+        number: Which share, counted from 0.
+        shares: How many there are.
+        before: Attempts of other models that come first, so that shares are as equal as can be.
+
+    Example:
+        >>> [share_of("abc", number, 2, before=3) for number in (0, 1)]
+        ['b', 'ac']
+    """
+    return every[(number - before) % shares :: shares]
+
+
 def play(attempt: Attempt, data: OrderPanel) -> Outcome:
     """Fit a model on a fold and let it slice the test orders of the fold; it is not kept.
 

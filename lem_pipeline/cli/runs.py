@@ -29,7 +29,9 @@ def run(profile: Profile = "demo", verbose: Verbose = False) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # progress is worth reading as it happens, in a file as well
     from lem_pipeline.main_job import run_main_job
 
-    if failure := run_main_job(verbose):
+    with refusals():
+        failure = run_main_job(verbose)
+    if failure:
         fail(failure)
 
 
@@ -43,7 +45,9 @@ def sweep(profile: Profile = "demo", verbose: Verbose = False) -> None:
         sys.stdout.reconfigure(line_buffering=True)
     from lem_pipeline.main_job import run_sweep
 
-    if failure := run_sweep(verbose):
+    with refusals():
+        failure = run_sweep(verbose)
+    if failure:
         fail(failure)
 
 

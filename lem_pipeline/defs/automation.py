@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from lem_pipeline.engine import tried_again
 from lem_pipeline.ingest import wanted_period
 from lem_pipeline.main_job import END_TAG, START_TAG
 from lem_pipeline.settings import settings
@@ -82,6 +83,7 @@ def automation() -> dg.Definitions:
     """Jobs, schedules, and the sensor by which tables follow their bars."""
     markets = settings().markets
     jobs = JOBS | {f"ingest_{name}": ingest_job(name) for name in markets}
+    again = tried_again(settings())  # whatever these jobs make, making it twice does no harm
     weekly = dg.ScheduleDefinition(
         name="weekly_training",
         target=MODELS | EVIDENCE,
@@ -95,7 +97,10 @@ def automation() -> dg.Definitions:
         description="Rebuild features, windows and report tables whenever what they are made of has changed.",
     )
     return dg.Definitions(
-        jobs=[dg.define_asset_job(name, made, description=text) for name, (made, text) in jobs.items()],
+        jobs=[
+            dg.define_asset_job(name, made, description=text, op_retry_policy=again)
+            for name, (made, text) in jobs.items()
+        ],
         schedules=[*map(nightly_ingest, markets), weekly],
         sensors=[follow],
     )

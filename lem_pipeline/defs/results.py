@@ -8,6 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from lem_pipeline.defs.training import model_key
+from lem_pipeline.engine import tried_again
 from lem_pipeline.failures import explained
 from lem_pipeline.holdout import Look, forget_other_models, look_once
 from lem_pipeline.panel import OrderPanel
@@ -41,7 +42,13 @@ RESULT_COLUMNS = {
 MODEL_KEYS = [model_key(name) for name in settings().registered]
 
 
-@dg.asset(key=["results", "order_results"], group_name="results", deps=MODEL_KEYS, kinds={"mlflow", "duckdb"})
+@dg.asset(
+    key=["results", "order_results"],
+    group_name="results",
+    deps=MODEL_KEYS,
+    kinds={"mlflow", "duckdb"},
+    retry_policy=tried_again(settings()),
+)
 def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking) -> dg.MaterializeResult:
     """What each test order cost under each strategy: all scenarios, all minimum durations, models as registered."""
     from lem_models.evaluation import evaluate
@@ -66,7 +73,13 @@ def order_results(context: dg.AssetExecutionContext, warehouse: Warehouse, track
     return _of_every_model("results.order_results", play, context, warehouse, tracking)
 
 
-@dg.asset(key=["results", "capped_order_results"], group_name="results", deps=MODEL_KEYS, kinds={"mlflow", "duckdb"})
+@dg.asset(
+    key=["results", "capped_order_results"],
+    group_name="results",
+    deps=MODEL_KEYS,
+    kinds={"mlflow", "duckdb"},
+    retry_policy=tried_again(settings()),
+)
 def capped_order_results(
     context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: Tracking
 ) -> dg.MaterializeResult:

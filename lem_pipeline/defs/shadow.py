@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from lem_pipeline.defs.automation import EVIDENCE, MODELS
 from lem_pipeline.defs.results import RESULT_COLUMNS
+from lem_pipeline.engine import tried_again
 from lem_pipeline.failures import explained
 from lem_pipeline.findings import findings, note_findings
 from lem_pipeline.settings import settings
@@ -218,6 +219,7 @@ def shadow_evaluation() -> dg.Definitions:
         "shadow",
         dg.AssetSelection.groups("shadow"),
         description="Replay the champion on the newest bars, and judge whether anything has drifted.",
+        op_retry_policy=tried_again(settings()),
     )
     daily = dg.ScheduleDefinition(
         name="daily_shadow",

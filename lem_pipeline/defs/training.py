@@ -10,6 +10,7 @@ import dagster as dg
 from lem_models.config import LEMConfig, Recurrence
 from lem_pipeline.checkpoints import clear_abandoned
 from lem_pipeline.defs.links import dagster_tags, mlflow_pages, with_note
+from lem_pipeline.engine import training_tags, tried_again
 from lem_pipeline.failures import explained
 from lem_pipeline.gates import GATES
 from lem_pipeline.settings import settings
@@ -50,6 +51,8 @@ def model_asset(name: str, asset_classes: Sequence[str], recurrence: Recurrence 
             for gate, claim in GATES.items()
         ],
         pool="gpu",
+        retry_policy=tried_again(settings()),
+        op_tags=training_tags(settings()),
     )
     def model(
         context: dg.AssetExecutionContext, config: TrainConfig, warehouse: Warehouse, tracking: Tracking

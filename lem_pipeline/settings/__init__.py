@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.names import model_name, quoted, shown
+from lem_pipeline.settings.cluster import ClusterSettings
 from lem_pipeline.settings.markets import CryptoSettings, MarketSettings
 from lem_pipeline.settings.models import (
     ModelSettings,
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
         walk_forward: How often the way a model is made is tried on earlier years.
         shadow: When the champion's newest orders count as drift.
         sweep: What job `sweep` tries.
+        cluster: Where steps run, and how wide they fan out.
         studies: Other profiles, whose finished results the report shows beside its own.
     """
 
@@ -87,6 +89,7 @@ class Settings(BaseSettings):
     walk_forward: WalkForwardSettings = WalkForwardSettings()
     shadow: ShadowSettings = ShadowSettings()
     sweep: SweepSettings = SweepSettings()
+    cluster: ClusterSettings = ClusterSettings()
     studies: list[str] = []
 
     @model_validator(mode="after")
