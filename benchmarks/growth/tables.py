@@ -16,7 +16,7 @@ def bottlenecks(found: Sequence[Measurement], dimension: str) -> list[tuple[int,
     for each in sorted(mine, key=lambda m: m.size):
         by_stage.setdefault(each.stage, []).append(each)
     scales = []
-    for place in range(min(map(len, by_stage.values()))):
+    for place in range(min(map(len, by_stage.values()), default=0)):
         here = [each[place] for each in by_stage.values()]
         factor = round(here[0].size / by_stage[here[0].stage][0].size)
         slowest, largest = max(here, key=lambda m: m.cost.time), max(here, key=lambda m: m.cost.memory)
