@@ -140,7 +140,8 @@ def test_the_same_data_have_the_same_snapshot(warehouse, panel):
     assert read_panel(warehouse, ["crypto"]).snapshot != panel.snapshot
 
 
-def test_a_panel_that_is_gathered_in_small_parts_is_the_same(warehouse, panel, monkeypatch):
+def test_a_panel_that_is_gathered_in_small_parts_is_the_same(warehouse, monkeypatch):
+    panel = read_panel(warehouse, BOTH)
     monkeypatch.setattr("lem_pipeline.storage.PART", 100)
     again = read_panel(warehouse, BOTH)
     assert again.snapshot == panel.snapshot and again.keys.num_rows == panel.keys.num_rows
