@@ -63,22 +63,37 @@ def missing_periods(fetched: Sequence[Period], start: datetime, end: datetime) -
     return [(since, until) for since, until in missing if since < until]
 
 
-def fetched_periods(warehouse: Warehouse, table: str, asset: AssetClass) -> dict[str, list[Period]]:
+def fetched_periods(
+    warehouse: Warehouse, table: str, asset: AssetClass, start: datetime, end: datetime
+) -> dict[str, list[Period]]:
     """What need not be fetched again of each instrument: bars that had settled when they were fetched.
 
-    An answer that ends too early, or has no bars at all, is asked for again from its end on.
+    An answer that ends too early, or has no bars at all, is asked for again from its end on. Only notes of the period
+    ``[start, end)`` count, and only bars within these notes: a daily run costs what its month holds, not what was ever
+    stored.
     """
     periods: dict[str, list[Period]] = {}
     if not warehouse.has_table(table):
         return periods
     noted = warehouse.read(
         f"""
+        with fetched as (
+            from {FETCHED}
+            where raw_table = $table and fetched_from < $end and fetched_until > $start
+        ),
+
+        bars as (
+            select symbol, bar_start
+            from {table}
+            where bar_start >= (select min(fetched_from) from fetched)
+                and bar_start < (select max(fetched_until) from fetched)
+        )
+
         select fetched.*, bars.bar_start as last_bar
-        from {FETCHED} as fetched
-        asof left join {table} as bars on fetched.symbol = bars.symbol and fetched.fetched_until > bars.bar_start
-        where fetched.raw_table = $table
+        from fetched
+        asof left join bars on fetched.symbol = bars.symbol and fetched.fetched_until > bars.bar_start
         """,  # noqa: S608 - our own names, values bound
-        {"table": table},
+        {"table": table, "start": start, "end": end},
     )
     for row in noted.to_pylist():
         since, last_bar = row["fetched_from"], row["last_bar"]

@@ -97,7 +97,7 @@ def ingest(
     """
     refuse_to_mix(source, warehouse, table)
     done = Ingested(dict.fromkeys(instruments, 0), gone=_gone(source, instruments, warehouse, table))
-    fetched = {} if refetch else fetched_periods(warehouse, table, asset)
+    fetched = {} if refetch else fetched_periods(warehouse, table, asset, start, end)
     failed: dict[str, LemError] = {}
     in_a_row = 0
     for number, instrument in enumerate(instruments, 1):

@@ -1,6 +1,6 @@
 """From DuckDB to the market panel that models read: one feature matrix, and the rows where order windows begin."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lem_models.windows import MarketPanel
 from lem_pipeline.errors import NoOrderWindowsError
 from lem_pipeline.sql_assets import SQL
-from lem_pipeline.storage import Warehouse, content_hash
+from lem_pipeline.storage import ContentHash, Warehouse
 
 KEYS = ("asset_class", "symbol", "bar_start", "bar_number", "split")
 PANEL = SQL / "queries/panel.sql"
@@ -50,14 +50,18 @@ class OrderPanel:
             NoOrderWindowsError: There is none.
         """
         number: NDArray[Any] = self.keys["bar_number"].to_numpy()
-        chosen = (self.keys["split"].to_numpy(zero_copy_only=False) == split) & (number % every == 0)
+        chosen = self._where("split", split) & (number % every == 0)
         if asset_class:
-            chosen &= self.keys["asset_class"].to_numpy(zero_copy_only=False) == asset_class
+            chosen &= self._where("asset_class", asset_class)
         if not chosen.any():
             raise NoOrderWindowsError(
                 f"there is no {split} window; ingest a longer period, or shorten lookback or horizon"
             )
         return torch.from_numpy(np.flatnonzero(chosen))
+
+    def _where(self, key: str, value: str) -> NDArray[np.bool_]:
+        """Which rows have a key; compared where they lie, as an object per row would outweigh the panel."""
+        return cast(NDArray[np.bool_], pc.fill_null(pc.equal(self.keys[key], value), False).to_numpy())
 
     def last_bar(self, split: str, horizon: int) -> datetime:
         """Start of the last bar that orders of a split trade in."""
@@ -77,16 +81,33 @@ def on_fold(data: OrderPanel, warehouse: Warehouse, asset_classes: Sequence[str]
 
 
 def read_panel(warehouse: Warehouse, asset_classes: Sequence[str]) -> OrderPanel:
-    """Read all bars of the asset classes, stacked symbol by symbol."""
-    return panel_of(warehouse.read(PANEL.read_text(), {"asset_classes": list(asset_classes)}))
+    """Read all bars of the asset classes, stacked symbol by symbol; beside the panel, no more than a part of them."""
+    classes = {"asset_classes": list(asset_classes)}
+    count = warehouse.read(f"select count(*) as rows from ({PANEL.read_text()})", classes)  # noqa: S608 - our own statement
+    with warehouse.reading(PANEL.read_text(), classes) as reader:
+        return _gathered(reader.schema, reader, count["rows"][0].as_py())
 
 
 def panel_of(table: pa.Table) -> OrderPanel:
     """The panel of rows of ``PANEL``."""
-    features = tuple(name for name in table.column_names if name not in KEYS + MARKET)
-    matrix = np.empty((len(table), len(features)), dtype=np.float32)
-    for column, name in enumerate(features):
-        matrix[:, column] = table[name].to_numpy()
-    market = {name: torch.from_numpy(table[name].to_numpy().copy()) for name in MARKET}
-    panel = MarketPanel(features=torch.from_numpy(matrix), **market)
-    return OrderPanel(panel, features, table.select(list(KEYS)), content_hash(table))
+    return _gathered(table.schema, table.to_batches(), len(table))
+
+
+def _gathered(schema: pa.Schema, parts: Iterable[pa.RecordBatch], count: int) -> OrderPanel:
+    features = tuple(name for name in schema.names if name not in KEYS + MARKET)
+    matrix = np.empty((count, len(features)), dtype=np.float32)
+    market = {name: np.empty(count) for name in MARKET}
+    keys, snapshot, row = [], ContentHash(schema), 0
+    for part in parts:
+        rows = slice(row, row + len(part))
+        for column, name in enumerate(features):
+            matrix[rows, column] = part[name].to_numpy(zero_copy_only=False)
+        for name, values in market.items():
+            values[rows] = part[name].to_numpy(zero_copy_only=False)
+        # A copy, as a column of DuckDB's keeps all columns of its part in memory.
+        keys.append(part.select(list(KEYS)).copy_to(pa.default_cpu_memory_manager()))
+        snapshot.add(part)
+        row = rows.stop
+    panel = MarketPanel(torch.from_numpy(matrix), **{name: torch.from_numpy(values) for name, values in market.items()})
+    kept = pa.Table.from_batches(keys, pa.schema([schema.field(name) for name in KEYS]))
+    return OrderPanel(panel, features, kept, str(snapshot))

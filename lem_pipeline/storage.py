@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 SCHEMAS = ("raw", "staging", "bars", "quality", "features", "windows", "results", "reports")
 
+SORTING = "set memory_limit = '1GB'; set threads = 4"  # DuckDB asks for 125 MB a thread at least
+PART = 122_880  # rows of an answer that is read part by part: those that DuckDB stores together
+
 LOCKED = "Could not set lock on file"  # DuckDB's words; "lock" alone may be part of a path
 
 
@@ -198,6 +201,16 @@ class Warehouse(dg.ConfigurableResource):
         with self.connection() as connection:
             return connection.sql(select, params=dict(parameters or {})).to_arrow_table()
 
+    @contextmanager
+    def reading(self, select: str, parameters: Mapping[str, Any] | None = None) -> Iterator[pa.RecordBatchReader]:
+        """The answer of a select statement part by part, for what should not stand in memory as a whole.
+
+        What DuckDB sorts beyond ``SORTING`` waits in files beside the warehouse, which is taken until the block ends.
+        """
+        with self.connection() as connection:
+            connection.execute(SORTING)
+            yield connection.sql(select, params=dict(parameters or {})).to_arrow_reader(PART)
+
     def has_table(self, table: str) -> bool:
         """True where the table exists."""
         schema, name = table.split(".")
@@ -208,12 +221,27 @@ class Warehouse(dg.ConfigurableResource):
         return len(found) > 0
 
 
+class ContentHash:
+    """A short hash of names, types and values, in their order; rows may come in parts."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._digest = hashlib.sha256(str(schema).encode())
+
+    def add(self, rows: pa.Table | pa.RecordBatch) -> None:
+        """Take the next rows in."""
+        import pandas as pd
+
+        self._digest.update(pd.util.hash_pandas_object(rows.to_pandas(), index=False).to_numpy().tobytes())
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()[:16]
+
+
 def content_hash(table: pa.Table) -> str:
     """A short hash of a table's names, types and values, in their order."""
-    import pandas as pd
-
-    rows = pd.util.hash_pandas_object(table.to_pandas(), index=False)
-    return hashlib.sha256(str(table.schema).encode() + rows.to_numpy().tobytes()).hexdigest()[:16]
+    found = ContentHash(table.schema)
+    found.add(table)
+    return str(found)
 
 
 def create_if_missing(connection: "duckdb.DuckDBPyConnection", table: str, schema: pa.Schema) -> None:

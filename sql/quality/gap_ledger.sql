@@ -42,15 +42,40 @@ sound as (
     where fault is null and close_before > 0
 ),
 
+-- Periods that touch are one, as a live series is asked for anew every day and each absent bar is compared with all.
+asked as (
+    select
+        split_part(split_part(raw_table, '.', 2), '_', 1) as asset_class,
+        symbol,
+        min(fetched_from) as asked_from,
+        max(fetched_until) as asked_until
+    from (
+        select
+            *,
+            count(nullif(begins_anew, false)) over by_symbol as stretch
+        from (
+            select
+                *,
+                coalesce(fetched_from > max(fetched_until) over (
+                    by_symbol rows between unbounded preceding and 1 preceding
+                ), true) as begins_anew
+            from raw.fetched_periods
+            window by_symbol as (partition by raw_table, symbol order by fetched_from, fetched_until)
+        )
+        window by_symbol as (partition by raw_table, symbol order by fetched_from, fetched_until)
+    )
+    group by raw_table, symbol, stretch
+),
+
 absent as (
     select
         *,
         exists (
-            from raw.fetched_periods as fetched
-            where fetched.raw_table = 'raw.' || expected.asset_class || '_bars'
-                and fetched.symbol = expected.symbol
-                and expected.bar_start >= fetched.fetched_from
-                and expected.bar_start < fetched.fetched_until
+            from asked
+            where asked.asset_class = expected.asset_class
+                and asked.symbol = expected.symbol
+                and expected.bar_start >= asked.asked_from
+                and expected.bar_start < asked.asked_until
         ) as was_asked
     from quality.expected_bars as expected
     where not is_stored

@@ -140,6 +140,16 @@ def test_the_same_data_have_the_same_snapshot(warehouse, panel):
     assert read_panel(warehouse, ["crypto"]).snapshot != panel.snapshot
 
 
+def test_a_panel_that_is_gathered_in_small_parts_is_the_same(warehouse, monkeypatch):
+    panel = read_panel(warehouse, BOTH)
+    monkeypatch.setattr("lem_pipeline.storage.PART", 100)
+    again = read_panel(warehouse, BOTH)
+    assert again.snapshot == panel.snapshot and again.keys.num_rows == panel.keys.num_rows
+    assert again.keys.combine_chunks().equals(panel.keys.combine_chunks())
+    for name, column in vars(panel.panel).items():
+        torch.testing.assert_close(getattr(again.panel, name), column, rtol=0, atol=0, equal_nan=True)
+
+
 def test_one_other_bar_gives_another_snapshot(tmp_path):
     bars = hourly(300)
     warehouse = build(tmp_path, bars)

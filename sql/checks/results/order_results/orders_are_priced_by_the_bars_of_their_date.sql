@@ -12,8 +12,15 @@ twap_orders as (
         and minimum_duration = $horizon
 ),
 
+-- A row per bar of each window, from the one before: a join of ranges would compare each window with each bar.
 windows as (
-    select * from windows.order_windows
+    select
+        *,
+        unnest(range(bar_number - 1, bar_number + $horizon)) as number
+    from windows.order_windows
+    where (asset_class, symbol, bar_start) in (
+        select (asset_class, symbol, bar_start) from twap_orders
+    )
 ),
 
 bars as (
@@ -32,10 +39,7 @@ repriced as (
     inner join bars
         on bars.asset_class = windows.asset_class
         and bars.symbol = windows.symbol
-        and bars.bar_number between windows.bar_number - 1 and windows.bar_number + $horizon - 1
-    where (windows.asset_class, windows.symbol, windows.bar_start) in (
-        select (asset_class, symbol, bar_start) from twap_orders
-    )
+        and bars.bar_number = windows.number
     group by all
 )
 

@@ -17,8 +17,8 @@ bars as (
         symbol,
         bar_number,
         count(*) over by_symbol as bars_so_far,
-        -- A split on the first bar of a span rescales nothing within it.
-        count(*) filter (where split_ratio <> 1) over by_symbol as splits_so_far
+        -- A split on the first bar of a span rescales nothing within it. No filter: DuckDB would count anew for each bar.
+        count(nullif(split_ratio <> 1, false)) over by_symbol as splits_so_far
     from bars.market_bars
     where fault is null
     window by_symbol as (partition by asset_class, symbol order by bar_number)

@@ -1,0 +1,1 @@
+"""How the cost of each stage grows, the first bottleneck at each scale, and what much larger markets would cost."""
