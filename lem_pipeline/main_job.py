@@ -1,6 +1,6 @@
 """Runs the main job in this process and says how it ended."""
 
-import shutil
+import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +17,16 @@ from lem_pipeline.settings import Settings, settings
 START_TAG, END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
-def dagster_home(home: Path) -> Path:
+def dagster_home(chosen: Settings) -> Path:
     """The folder of Dagster's own state within a profile's folder, made ready for use."""
-    folder = (home / "dagster").resolve()
+    folder = (chosen.home / "dagster").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(__file__).with_name("dagster.yaml"), folder / "dagster.yaml")
+    parts = ["dagster.yaml"]
+    if store := chosen.dagster.store:
+        os.environ["LEM_DAGSTER__STORE"] = store.get_secret_value()  # which the file names, and does not hold
+        parts.append("dagster_postgres.yaml")
+    text = "\n".join(Path(__file__).with_name(part).read_text() for part in parts)
+    (folder / "dagster.yaml").write_text(text)
     return folder
 
 

@@ -20,6 +20,7 @@ from lem_pipeline.report.tables import shown_durations
 from lem_pipeline.settings import Settings
 from lem_pipeline.settings.markets import MarketSettings
 from lem_pipeline.settings.sources import ArchiveSource
+from lem_pipeline.stores import warehouse_of
 
 Reader = Callable[[str, Mapping[str, object]], pd.DataFrame]
 
@@ -69,7 +70,7 @@ class Study:
         """``finished``, or why there are no results to show."""
         import duckdb
 
-        if not self.chosen.warehouse.exists():
+        if not warehouse_of(self.chosen).exists:
             return f"not run yet: lem run --profile {self.name}"
         try:
             for table in READ:
@@ -81,13 +82,15 @@ class Study:
         return FINISHED
 
 
-def read_only(warehouse: Path) -> Reader:
-    """Reads a warehouse of another profile without writing to it."""
+def read_only(chosen: Settings) -> Reader:
+    """Reads the warehouse of another profile without writing to it."""
 
     def read(select: str, parameters: Mapping[str, object]) -> pd.DataFrame:
         import duckdb
 
-        with duckdb.connect(str(warehouse), read_only=True) as connection:
+        if chosen.lake:
+            return warehouse_of(chosen).read(select, parameters).to_pandas()
+        with duckdb.connect(str(chosen.warehouse), read_only=True) as connection:
             connection.execute("set timezone = 'UTC'")
             return connection.sql(select, params=dict(parameters)).to_arrow_table().to_pandas()
 

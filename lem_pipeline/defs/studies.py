@@ -63,7 +63,7 @@ def studies(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator
         compared = [Study(chosen.profile, chosen, lambda *asked: warehouse.read(*asked).to_pandas())]
         for profile in (name for name in chosen.studies if name != chosen.profile):
             theirs = settings_of(profile)
-            compared.append(Study(profile, theirs, read_only(theirs.warehouse)))
+            compared.append(Study(profile, theirs, read_only(theirs)))
         for study in compared:
             if (status := study.status) != FINISHED:
                 context.log.info(f"{study.name}: {status}")

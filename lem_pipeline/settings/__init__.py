@@ -32,6 +32,7 @@ from lem_pipeline.settings.models import (
     TrainingSettings,
     WalkForwardSettings,
 )
+from lem_pipeline.settings.stores import DagsterSettings, LakeSettings, S3Settings, TrackingSettings
 from lem_pipeline.universe import ASSET_CLASSES
 
 PROFILES = Path(__file__).parents[1] / "profiles"
@@ -58,6 +59,10 @@ class Settings(BaseSettings):
         walk_forward: How often the way a model is made is tried on earlier years.
         shadow: When the champion's newest orders count as drift.
         studies: Other profiles, whose finished results the report shows beside its own.
+        lake: Where tables go that many programs write at once; without it, into one DuckDB file in the home.
+        s3: The object store that lake and tracking name with ``s3://``.
+        tracking: Where MLflow keeps runs and versions.
+        dagster: Where Dagster keeps its history.
     """
 
     model_config = SettingsConfigDict(
@@ -85,6 +90,10 @@ class Settings(BaseSettings):
     walk_forward: WalkForwardSettings = WalkForwardSettings()
     shadow: ShadowSettings = ShadowSettings()
     studies: list[str] = []
+    lake: LakeSettings | None = None
+    s3: S3Settings = S3Settings()
+    tracking: TrackingSettings = TrackingSettings()
+    dagster: DagsterSettings = DagsterSettings()
 
     @model_validator(mode="after")
     def _names_are_those_of_models(self) -> Self:
