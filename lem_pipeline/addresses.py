@@ -27,3 +27,13 @@ def told(address: SecretStr) -> str:
 def opened(shown: str) -> str:
     """The whole address behind one that was told; itself where it never had a password."""
     return _logins.get(shown, shown)
+
+
+def with_driver(address: str) -> str:
+    """The address as SQLAlchemy takes it, who else looks for a driver that is not installed.
+
+    >>> with_driver("postgresql://db.test/mlflow")
+    'postgresql+psycopg2://db.test/mlflow'
+    """
+    scheme, separator, rest = address.partition("://")
+    return f"{'postgresql+psycopg2' if scheme == 'postgresql' else scheme}{separator}{rest}"

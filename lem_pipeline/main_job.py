@@ -10,6 +10,7 @@ import dagster as dg
 from rich.console import Console
 from rich.text import Text
 
+from lem_pipeline.addresses import with_driver
 from lem_pipeline.failures import sentence
 from lem_pipeline.report.rendering import screen_banner
 from lem_pipeline.settings import Settings, settings
@@ -23,7 +24,7 @@ def dagster_home(chosen: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     parts = ["dagster.yaml"]
     if store := chosen.dagster.store:
-        os.environ["LEM_DAGSTER__STORE"] = store.get_secret_value()  # which the file names, and does not hold
+        os.environ["DAGSTER_POSTGRES_URL"] = with_driver(store.get_secret_value())  # the file names it, no more
         parts.append("dagster_postgres.yaml")
     text = "\n".join(Path(__file__).with_name(part).read_text() for part in parts)
     (folder / "dagster.yaml").write_text(text)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 import lem_models
-from lem_pipeline.addresses import opened
+from lem_pipeline.addresses import opened, with_driver
 from lem_pipeline.errors import LookAheadError, PromotionError, UnknownVersionError
 from lem_pipeline.names import shown
 
@@ -55,7 +55,7 @@ class Tracking(dg.ConfigurableResource):
     @property
     def uri(self) -> str:
         """Address of the store, for MLflow; it may hold a password."""
-        return opened(self.place)
+        return with_driver(opened(self.place))
 
     @property
     def exists(self) -> bool:
