@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
-from warehouses import PARAMETERS, TABLES, bars_at, daily, hourly, raw, sql_files, with_raw_tables
+from warehouses import PARAMETERS, bars_at, daily, hourly, raw, with_raw_tables
 from warehouses import run as build_tables
 
 from lem_pipeline.storage import Warehouse, content_hash

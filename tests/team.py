@@ -10,23 +10,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import urlopen
 
 import psycopg2
 import pytest
+import yaml
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 OVERLAY = Path(sys.prefix) / "lake"  # the newest DuckDB that DuckLake has wheels for; `make test` installs it
 RCLONE = Path(sys.prefix) / "bin" / "rclone"
 REPOSITORY = Path(__file__).parents[1]
+COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 BUCKET = "lem"
 DATABASES = ("lake", "dagster", "mlflow")
 STARTS_S = 120
 
 needs_the_overlay = pytest.mark.skipif(
-    not (OVERLAY / "duckdb").is_dir(), reason=f"no DuckDB with DuckLake in {OVERLAY}; make .venv/lake installs it"
+    not (OVERLAY / "duckdb").is_dir(), reason=f"no DuckDB with DuckLake in {OVERLAY}; make test installs it"
 )
 
 
@@ -114,10 +117,17 @@ def objects(folder: Path) -> Iterator[tuple[str, str, str]]:
     """An object store with one bucket; it turns away whoever has not the key."""
     (folder / BUCKET).mkdir(parents=True)
     port, key, secret = free_port(), secrets.token_hex(10), secrets.token_hex(20)
-    command = [RCLONE, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{key},{secret}", str(folder)]
-    environment = {"PATH": os.environ["PATH"], "RCLONE_CONFIG": os.devnull}
+    command = [RCLONE, *words("objects", {":8333": f"127.0.0.1:{port}", "/data": str(folder)})]
+    auth = Template(COMPOSE["services"]["objects"]["environment"]["RCLONE_AUTH_KEY"])
+    login = auth.substitute(AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret)
+    environment = {"RCLONE_CONFIG": os.devnull, "RCLONE_AUTH_KEY": login}
     with serving(command, f"http://127.0.0.1:{port}", environment, folder.with_suffix(".log")) as endpoint:
         yield endpoint, key, secret
+
+
+def words(service: str, replaced: Mapping[str, str]) -> list[str]:
+    """The command of a service of `compose.yaml`, with other places than those of its container."""
+    return [replaced.get(word, word) for word in COMPOSE["services"][service]["command"]]
 
 
 @contextmanager

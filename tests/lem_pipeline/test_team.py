@@ -37,7 +37,8 @@ def environment(**more: str) -> dict[str, str]:
 
 def started(name: str, *arguments: object, **settings: str) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "lake_programs", name, *map(str, arguments)]
-    return subprocess.Popen(words, env=environment(**settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    told, complaints = subprocess.PIPE, subprocess.PIPE
+    return subprocess.Popen(words, env=environment(**settings), stdout=told, stderr=complaints, text=True)
 
 
 def answer(program: subprocess.Popen[str]) -> object:
@@ -48,7 +49,8 @@ def answer(program: subprocess.Popen[str]) -> object:
 
 def on(servers: Team, name: str) -> dict[str, str]:
     """Settings of a lake of its own, empty."""
-    return servers.environment | {"LEM_LAKE__CATALOG": servers.make_database(name), "LEM_LAKE__DATA": f"s3://{BUCKET}/{name}"}
+    place = {"LEM_LAKE__CATALOG": servers.make_database(name), "LEM_LAKE__DATA": f"s3://{BUCKET}/{name}"}
+    return servers.environment | place
 
 
 def test_every_statement_gives_the_lake_what_it_gives_the_file(servers, tmp_path):
