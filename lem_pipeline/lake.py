@@ -32,6 +32,7 @@ S3_VARIABLES = {
 }
 NAME = "lake"
 KEEP_DAYS = 7
+HALF_GONE = 0.5  # of the rows of a file, before it is written anew without them
 TURN = "hashtextextended('lem_pipeline ' || %s, 0)"
 NOTICES_DEATH = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}  # a host that went away
 # Writers of different tables only meet at the catalog's next number: asking again soon beats waiting ever longer.
@@ -69,7 +70,7 @@ class Lake(Warehouse):
         """A connection to the last snapshot; nobody waits for it.
 
         Raises:
-            WarehouseError: The lake cannot be reached.
+            WarehouseError: The lake, or the place of its files, cannot be reached.
         """
         import duckdb
 
@@ -77,8 +78,10 @@ class Lake(Warehouse):
             with self._engine().cursor() as connection:
                 connection.execute(f"use {NAME}; set timezone = 'UTC'; set enable_progress_bar = false")
                 yield connection
-        except duckdb.Error as error:
+        except duckdb.IOException as error:
             _engines.pop(self._key, None)  # its connections may be broken; the next to ask gets new ones
+            raise self._unreachable(error) from None
+        except duckdb.Error as error:
             if opened(self.catalog) == self.catalog or opened(self.catalog) not in str(error):
                 raise
             raise type(error)(self._without_password(str(error))) from None
@@ -112,6 +115,7 @@ class Lake(Warehouse):
         older = f"older_than => now() - interval {int(keep_days)} day"
         for call in (
             f"ducklake_flush_inlined_data('{NAME}')",
+            f"ducklake_rewrite_data_files('{NAME}', delete_threshold => {HALF_GONE})",
             f"ducklake_merge_adjacent_files('{NAME}')",
             f"ducklake_expire_snapshots('{NAME}', {older})",
             f"ducklake_cleanup_old_files('{NAME}', {older})",

@@ -32,7 +32,7 @@ def hashes(warehouse: Warehouse) -> dict[str, str]:
     """A hash of each table in an order of its own, without the columns that say when."""
     return {
         table: content_hash(
-            warehouse.read(f"select columns(c -> not list_contains({list(SEEN)}, c)) from {table} order by all")
+            warehouse.read(f"select columns(lambda c: not list_contains({list(SEEN)}, c)) from {table} order by all")
         )
         for table in warehouse.tables()
     }
