@@ -32,7 +32,7 @@ MlflowAddress = Annotated[SecretStr, AfterValidator(_of_mlflow)]
 
 
 class S3Settings(Strict):
-    """The object store of a lake and of MLflow's files; what is left out is read from the usual variables, ``AWS_...``.
+    """The object store of a lake and of MLflow's files; what is left out is read from the usual variables.
 
     Attributes:
         endpoint: Its address, such as ``http://objects:8333``; ``AWS_ENDPOINT_URL``, and without either Amazon's own.

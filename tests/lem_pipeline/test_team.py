@@ -14,6 +14,7 @@ from lake_programs import hashes, write_into
 from team import BUCKET, OVERLAY, REPOSITORY, Team, needs_the_overlay, team
 from written import places_of
 
+from lem_pipeline.carry_over import write_out
 from lem_pipeline.storage import Warehouse
 
 pytestmark = [pytest.mark.slow, needs_the_overlay]
@@ -83,6 +84,17 @@ def test_a_writer_killed_in_mid_transaction_leaves_nothing_and_keeps_nobody_wait
         writer.kill()
     assert answer(started("contents", **settings)) == before
     assert answer(started("write", "BTC/USDT", 2, **settings)) == 2
+
+
+def test_a_home_moves_into_a_lake_whose_upkeep_changes_no_row(servers, tmp_path):
+    home, settings = Warehouse(path=str(tmp_path / "warehouse.duckdb")), on(servers, "moved")
+    for symbol in ("BTC/USDT", "ETH/USDT"):
+        write_into(home, symbol, ANSWERS)
+    write_out(home, tmp_path / "carried")
+    arrived, tidied = answer(started("move_in", tmp_path / "carried", **settings))
+    assert arrived == tidied == hashes(home)
+    again = started("move_in", tmp_path / "carried", **settings)
+    assert "has rows in raw." in again.communicate(timeout=100)[1]
 
 
 @pytest.fixture(scope="module")
