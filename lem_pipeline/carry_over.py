@@ -29,7 +29,8 @@ def write_out(warehouse: Warehouse, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise WarehouseError(f"{folder} is not empty; name a new folder")
-    with warehouse.transaction() as connection:  # one state of all tables
+    with warehouse.connection() as connection:
+        connection.begin()  # one state of all tables
         tables = tables_in(connection)
         for table in tables:
             connection.execute(f"copy {table} to {literal(str(folder / f'{table}.parquet'))} (compression zstd)")

@@ -94,9 +94,12 @@ class Lake(Warehouse):
             tables: What is written, which nobody else writes meanwhile.
 
         Raises:
+            ValueError: No table is named.
             WarehouseLockedError: Somebody kept writing one of them for longer than ``patience_s``.
             WarehouseError: The lake cannot be reached.
         """
+        if not tables:
+            raise ValueError("a transaction on a lake has to name the tables that it writes, to take its turn at them")
         with self._turns(tables), self.connection() as connection:
             connection.begin()
             yield connection
@@ -111,7 +114,7 @@ class Lake(Warehouse):
         connection.execute(f"alter table {table} set partitioned by ({column})")
 
     def tidy(self, keep_days: int = KEEP_DAYS) -> None:
-        """Merge small files; forget snapshots older than some days, and delete the files that only they had."""
+        """Merge small files; forget snapshots older than some days, and delete files that nobody knows of then."""
         older = f"older_than => now() - interval {int(keep_days)} day"
         for call in (
             f"ducklake_flush_inlined_data('{NAME}')",
@@ -119,6 +122,8 @@ class Lake(Warehouse):
             f"ducklake_merge_adjacent_files('{NAME}')",
             f"ducklake_expire_snapshots('{NAME}', {older})",
             f"ducklake_cleanup_old_files('{NAME}', {older})",
+            # Of writers who were killed; those of today may be of one who is still at it.
+            f"ducklake_delete_orphaned_files('{NAME}', older_than => now() - interval {max(1, int(keep_days))} day)",
         ):
             with self.transaction(*self.tables()) as connection:
                 connection.execute(f"call {call}")
