@@ -1,10 +1,12 @@
-"""Programs of their own for tests of the lake: ``python -m lake_programs NAME ARGUMENT...``, with the overlay's DuckDB.
+"""What tests have done by a process of its own, which has the DuckDB of the overlay.
 
-Each answers with one line of JSON.
+``python -m lake_programs`` reads orders, one line of JSON each: a function, its arguments, settings as variables. It
+answers each with one line of JSON, the answer or the error.
 """
 
 import hashlib
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -53,9 +55,9 @@ def same_sql(folder: str) -> list[dict[str, str]]:
     return answers
 
 
-def write(symbol: str, answers: str) -> int:
+def write(symbol: str, answers: int) -> int:
     """Store answers in the lake."""
-    return write_into(lake(), symbol, int(answers))
+    return write_into(lake(), symbol, answers)
 
 
 def write_into(warehouse: Warehouse, symbol: str, answers: int) -> int:
@@ -77,7 +79,7 @@ def stop_in_mid_transaction(symbol: str) -> None:
     warehouse, starts = lake(), pd.date_range(FIRST, periods=48, freq="h")
     with warehouse.transaction(TABLE) as connection:
         replace_rows(connection, TABLE, raw(bars_at(starts, symbol, seed=99)), "symbol = $symbol", {"symbol": symbol})
-        print("half", flush=True)
+        print(json.dumps("half"), flush=True)
         time.sleep(600)
 
 
@@ -115,5 +117,21 @@ def schedules(*names: str) -> dict[str, str]:
     return found
 
 
+def obeyed(name: str, arguments: list[str], variables: dict[str, str]) -> dict[str, object]:
+    """The answer to an order, or what went wrong."""
+    from lem_pipeline.settings import settings
+
+    os.environ.update(variables)
+    settings.cache_clear()
+    try:
+        return {"answer": globals()[name](*arguments)}
+    except Exception as error:
+        return {"error": str(error)}
+    finally:
+        for variable in variables:
+            os.environ.pop(variable, None)
+
+
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))
+    for line in sys.stdin:
+        print(json.dumps(obeyed(*json.loads(line))), flush=True)

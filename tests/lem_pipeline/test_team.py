@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -36,16 +37,39 @@ def environment(**more: str) -> dict[str, str]:
     return inherited | {"PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | more
 
 
-def started(name: str, *arguments: object, **settings: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "lake_programs", name, *map(str, arguments)]
-    told, complaints = subprocess.PIPE, subprocess.PIPE
-    return subprocess.Popen(words, env=environment(**settings), stdout=told, stderr=complaints, text=True)
+class Colleague:
+    """A process of its own that does what it is told, one thing at a time."""
+
+    def __init__(self, log: Path) -> None:
+        command = [sys.executable, "-m", "lake_programs"]
+        self.process = subprocess.Popen(
+            command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"), text=True
+        )
+
+    def tell(self, name: str, *arguments: object, **settings: str) -> None:
+        print(json.dumps([name, arguments, settings], default=str), file=self.process.stdin, flush=True)
+
+    def hear(self) -> Any:
+        return json.loads(self.process.stdout.readline())
+
+    def does(self, name: str, *arguments: object, **settings: str) -> Any:
+        self.tell(name, *arguments, **settings)
+        return self.answers()
+
+    def answers(self) -> Any:
+        heard = self.hear()
+        assert "answer" in heard, heard
+        return heard["answer"]
 
 
-def answer(program: subprocess.Popen[str]) -> object:
-    said, complaints = program.communicate(timeout=300)
-    assert program.returncode == 0, complaints
-    return json.loads(said.splitlines()[-1])
+@pytest.fixture(scope="module")
+def colleagues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Colleague, Colleague]]:
+    folder = tmp_path_factory.mktemp("colleagues")
+    both = Colleague(folder / "one.log"), Colleague(folder / "other.log")
+    yield both
+    for each in both:
+        each.process.kill()
+        each.process.wait()
 
 
 def on(servers: Team, name: str) -> dict[str, str]:
@@ -54,47 +78,51 @@ def on(servers: Team, name: str) -> dict[str, str]:
     return servers.environment | place
 
 
-def test_every_statement_gives_the_lake_what_it_gives_the_file(servers, tmp_path):
-    file, lake = answer(started("same_sql", tmp_path, **on(servers, "same_sql")))
+def test_every_statement_gives_the_lake_what_it_gives_the_file(servers, colleagues, tmp_path):
+    file, lake = colleagues[0].does("same_sql", tmp_path, **on(servers, "same_sql"))
     assert len(file) > 12
     assert lake == file
 
 
-def test_writers_at_once_lose_and_double_nothing(servers, tmp_path):
-    settings = on(servers, "writers")
-    together = [started("write", symbol, ANSWERS, **settings) for symbol in ("BTC/USDT", "ETH/USDT", "BTC/USDT")]
-    assert [answer(program) for program in together] == [ANSWERS] * 3
+def test_writers_at_once_lose_and_double_nothing(servers, colleagues, tmp_path):
+    settings, (one, other) = on(servers, "writers"), colleagues
     alone = Warehouse(path=str(tmp_path / "warehouse.duckdb"))
-    for symbol in ("BTC/USDT", "ETH/USDT"):
-        write_into(alone, symbol, ANSWERS)
-    found, expected = answer(started("contents", **settings)), hashes(alone)
-    for table in ("raw.crypto_bars", "raw.fetched_periods"):
-        assert found[table] == expected[table], table
+    for symbols in (("BTC/USDT", "ETH/USDT"), ("LTC/USDT", "LTC/USDT")):
+        for colleague, symbol in zip(colleagues, symbols, strict=True):
+            colleague.tell("write", symbol, ANSWERS, **settings)
+        assert (one.answers(), other.answers()) == (ANSWERS, ANSWERS)
+        for symbol in dict.fromkeys(symbols):
+            write_into(alone, symbol, ANSWERS)
+        found, expected = one.does("contents", **settings), hashes(alone)
+        for table in ("raw.crypto_bars", "raw.fetched_periods"):
+            assert found[table] == expected[table], (symbols, table)
 
 
-def test_a_writer_killed_in_mid_transaction_leaves_nothing_and_keeps_nobody_waiting(servers):
-    settings = on(servers, "killed") | {"LEM_PATIENCE_S": "5"}
-    assert answer(started("write", "BTC/USDT", 1, **settings)) == 1
-    before = answer(started("contents", **settings))
-    with started("stop_in_mid_transaction", "BTC/USDT", **settings) as writer:
-        assert writer.stdout.readline() == "half\n"
-        assert answer(started("contents", **settings)) == before, "nobody sees what is half done"
-        late = started("write", "BTC/USDT", 1, **settings)
-        assert "has kept raw.crypto_bars of the lake busy" in late.communicate(timeout=100)[1]
-        writer.kill()
-    assert answer(started("contents", **settings)) == before
-    assert answer(started("write", "BTC/USDT", 2, **settings)) == 2
+def test_a_writer_killed_in_mid_transaction_leaves_nothing_and_keeps_nobody_waiting(servers, colleagues, tmp_path):
+    settings, (one, _) = on(servers, "killed") | {"LEM_PATIENCE_S": "1"}, colleagues
+    one.does("write", "BTC/USDT", 1, **settings)
+    before = one.does("contents", **settings)
+    victim = Colleague(tmp_path / "victim.log")
+    victim.tell("stop_in_mid_transaction", "BTC/USDT", **settings)
+    assert victim.hear() == "half"
+    assert one.does("contents", **settings) == before, "nobody sees what is half done"
+    one.tell("write", "BTC/USDT", 1, **settings)
+    assert "has kept raw.crypto_bars of the lake busy" in one.hear()["error"]
+    victim.process.kill()
+    victim.process.wait()
+    assert one.does("contents", **settings) == before
+    assert one.does("write", "BTC/USDT", 2, **settings) == 2
 
 
-def test_a_home_moves_into_a_lake_whose_upkeep_changes_no_row(servers, tmp_path):
+def test_a_home_moves_into_a_lake_whose_upkeep_changes_no_row(servers, colleagues, tmp_path):
     home, settings = Warehouse(path=str(tmp_path / "warehouse.duckdb")), on(servers, "moved")
     for symbol in ("BTC/USDT", "ETH/USDT"):
         write_into(home, symbol, ANSWERS)
     write_out(home, tmp_path / "carried")
-    arrived, tidied = answer(started("move_in", tmp_path / "carried", **settings))
+    arrived, tidied = colleagues[0].does("move_in", tmp_path / "carried", **settings)
     assert arrived == tidied == hashes(home)
-    again = started("move_in", tmp_path / "carried", **settings)
-    assert "has rows in raw." in again.communicate(timeout=100)[1]
+    colleagues[0].tell("move_in", tmp_path / "carried", **settings)
+    assert "has rows in raw." in colleagues[0].hear()["error"]
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +138,9 @@ def ran(servers: Team, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_main_job_on_a_lake_ends_like_the_one_on_a_file(ran, demo, servers):
+def test_the_main_job_on_a_lake_ends_like_the_one_on_a_file(ran, demo, servers, colleagues):
     assert not list(ran.rglob("*.duckdb*")) and not list(ran.rglob("*.db"))
-    found = answer(started("contents", **servers.environment))
+    found = colleagues[0].does("contents", **servers.environment)
     expected = hashes(Warehouse(path=str(demo / "var/demo/warehouse.duckdb")))
     assert found.keys() == expected.keys()
     assert {table for table in expected if found[table] != expected[table]} == set()
@@ -124,15 +152,15 @@ def test_its_run_is_in_the_database_of_dagster(ran, servers):
         assert cursor.fetchall() == [("main", "SUCCESS")]
 
 
-def test_its_models_are_in_the_registry_and_decide_like_those_of_one_computer(ran, demo, servers):
+def test_its_models_are_in_the_registry_and_decide_like_those_of_one_computer(ran, demo, servers, colleagues):
     with psycopg2.connect(servers.database("mlflow")) as connection, connection.cursor() as cursor:
         cursor.execute("select name, storage_location from model_versions order by name")
         versions = cursor.fetchall()
     assert [name for name, _ in versions] == list(MODELS)
     for _, place in versions:
         assert (servers.bucket.parent / place.removeprefix("s3://") / "artifacts/weights.pt").is_file()
-    far = answer(started("schedules", *MODELS, **servers.environment))
-    near = answer(started("schedules", *MODELS, LEM_HOME=str(demo / "var/demo")))
+    far = colleagues[0].does("schedules", *MODELS, **servers.environment)
+    near = colleagues[1].does("schedules", *MODELS, LEM_HOME=str(demo / "var/demo"))
     assert far == near
 
 
