@@ -11,7 +11,7 @@ from lem_pipeline.main_job import dagster_home
 from lem_pipeline.settings import Settings, settings
 from lem_pipeline.stores import tracking_of, warehouse_of
 
-PASSWORD, KEY = "tr0ub4dor-s3cret", "s3cret-k3y"  # noqa: S105 - of nobody
+PASSWORD, KEY = "tr0ub4dor-s3cret", "s3cret-k3y"
 TEAM = {
     "LEM_LAKE__CATALOG": f"postgresql://lem:{PASSWORD}@db.test:5432/lake",
     "LEM_LAKE__DATA": "s3://lem/lake",
