@@ -82,15 +82,20 @@ class Study:
         return FINISHED
 
 
-def read_only(chosen: Settings) -> Reader:
-    """Reads the warehouse of another profile without writing to it."""
+def reader_of(chosen: Settings) -> Reader:
+    """Reads the warehouse of another profile, be it a file or a lake, without writing to it."""
+    if chosen.lake:
+        return lambda select, parameters: warehouse_of(chosen).read(select, parameters).to_pandas()
+    return read_only(chosen.warehouse)
+
+
+def read_only(warehouse: Path) -> Reader:
+    """Reads a file of another profile without writing to it."""
 
     def read(select: str, parameters: Mapping[str, object]) -> pd.DataFrame:
         import duckdb
 
-        if chosen.lake:
-            return warehouse_of(chosen).read(select, parameters).to_pandas()
-        with duckdb.connect(str(chosen.warehouse), read_only=True) as connection:
+        with duckdb.connect(str(warehouse), read_only=True) as connection:
             connection.execute("set timezone = 'UTC'")
             return connection.sql(select, params=dict(parameters)).to_arrow_table().to_pandas()
 
