@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 from warehouses import PARAMETERS, bars_at, daily, hourly, raw, with_raw_tables
 from warehouses import run as build_tables
 
@@ -32,12 +33,14 @@ def lake() -> Warehouse:
 
 def hashes(warehouse: Warehouse) -> dict[str, str]:
     """A hash of each table in an order of its own, without the columns that say when."""
-    return {
-        table: content_hash(
-            warehouse.read(f"select columns(lambda c: not list_contains({list(SEEN)}, c)) from {table} order by all")
-        )
-        for table in warehouse.tables()
-    }
+    found = {}
+    for table in warehouse.tables():
+        rows = warehouse.read(f"select columns(lambda c: not list_contains({list(SEEN)}, c)) from {table} order by all")
+        for place, field in enumerate(rows.schema):
+            if pa.types.is_list(field.type):  # which pandas cannot hash
+                rows = rows.set_column(place, field.name, pa.array(map(str, rows[field.name].to_pylist())))
+        found[table] = content_hash(rows)
+    return found
 
 
 def contents(*places: str) -> dict[str, str]:
@@ -94,6 +97,13 @@ def move_in(folder: str) -> list[dict[str, str]]:
     upkeep(warehouse, 0)
     answers.append(hashes(warehouse))
     return answers
+
+
+def carry_out(folder: str) -> list[str]:
+    """Write every table of the lake into files."""
+    from lem_pipeline.carry_over import write_out
+
+    return write_out(lake(), Path(folder))
 
 
 def schedules(*names: str) -> dict[str, str]:
