@@ -146,8 +146,9 @@ def test_the_main_job_on_a_lake_ends_like_the_one_on_a_file(ran, demo, servers, 
     assert len(expected) > 30
     for table in expected:
         far, near = (comparable(tmp_path / place / f"{table}.parquet") for place in ("lake", "file"))
-        # DuckDB 2.0 interpolates quantiles of single-precision numbers otherwise than 1.5.5, by their last digit.
-        pd.testing.assert_frame_equal(far, near, rtol=1e-6, atol=1e-9, obj=table)
+        # DuckDB 2.0 interpolates quantiles of single-precision basis points otherwise than 1.5.5, by their last digit.
+        rounding = 1e-5 if table.startswith("reports.") else 0
+        pd.testing.assert_frame_equal(far, near, rtol=rounding, atol=rounding, obj=table)
 
 
 def comparable(file: Path) -> pd.DataFrame:
