@@ -16,6 +16,11 @@ help: ## this list
 	.venv/bin/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+.venv/lake/installed: .venv/installed # the newest DuckDB that DuckLake has wheels for, beside the one of the pipeline
+	.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lake"], sep="\n")' > .venv/lake.txt
+	.venv/bin/python -m pip install --quiet --no-deps --upgrade --target .venv/lake --requirement .venv/lake.txt
+	@touch $@
+
 demo: .venv/installed ## the main job on the embedded simulated market: bars, features, models, report
 	$(LEM) run --profile demo
 
@@ -45,7 +50,7 @@ ui: .venv/installed ## the Dagster UI on http://127.0.0.1:3000 (PROFILE=demo, ar
 mlflow: .venv/installed ## the MLflow UI on http://127.0.0.1:5000 (PROFILE=demo, archive or live)
 	$(LEM) mlflow --profile $(PROFILE)
 
-test: .venv/installed ## all tests
+test: .venv/installed .venv/lake/installed ## all tests
 	.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 bare: .venv/installed ## a registered model in an environment of its recorded requirements alone, which takes minutes to install

@@ -13,8 +13,7 @@ from lem_pipeline.settings import Settings
 from lem_pipeline.sources.archive import ArchiveBars
 from lem_pipeline.sources.base import RAW_BARS, raw_bars
 from lem_pipeline.sql_assets import Parameters
-from lem_pipeline.storage import Warehouse
-from lem_pipeline.tracking import Tracking
+from lem_pipeline.stores import tracking_of, warehouse_of
 from lem_pipeline.versions import load_version
 
 _LINES = (".jsonl", ".ndjson")
@@ -51,11 +50,11 @@ def open_desk(
             "and advice is given on bars as they come; set crypto.source_bar_minutes to crypto.bar_minutes"
         )
     torch.set_num_threads(1)
-    tracking = Tracking(home=str(chosen.home))
+    tracking = tracking_of(chosen)
     try:
         lem = load_version(tracking, model).network
     except UnknownVersionError as error:
-        raise ConfigurationError(f"model {model} of {tracking.uri} cannot be loaded: {error}") from error
+        raise ConfigurationError(f"model {model} of {tracking.place} cannot be loaded: {error}") from error
     config = lem.config
     bound = {**parameters, "horizon": config.horizon, "lookback": config.lookback}
     bars = read_history(history, asset_class, chosen)
@@ -70,9 +69,10 @@ def read_history(path: Path | None, asset_class: str, chosen: Settings) -> pa.Ta
         ArchiveError: The archive is malformed.
     """
     if path is None:
-        if not Path(chosen.warehouse).exists():
-            raise ConfigurationError(f"there is no warehouse at {chosen.warehouse}; name a file of bars with --history")
-        return Warehouse(path=str(chosen.warehouse)).read(f"from {TABLES[asset_class]}").select(RAW_BARS.names)
+        warehouse = warehouse_of(chosen)
+        if not warehouse.exists:
+            raise ConfigurationError(f"there is no warehouse at {warehouse.place}; name a file of bars with --history")
+        return warehouse.read(f"from {TABLES[asset_class]}").select(RAW_BARS.names)
     if path.suffix in _LINES:
         return _from_lines(path)
     archive = ArchiveBars(path=str(path))

@@ -15,8 +15,8 @@ from lem_pipeline.panel import OrderPanel, read_panel
 from lem_pipeline.report.tables import shown_durations
 from lem_pipeline.results import daily_improvements, order_results
 from lem_pipeline.settings import settings
-from lem_pipeline.storage import Warehouse
-from lem_pipeline.tracking import Tracking, code_version, model_code_hash
+from lem_pipeline.stores import tracking_of, warehouse_of
+from lem_pipeline.tracking import code_version, model_code_hash
 from lem_pipeline.versions import OnPanel, Version, load_version
 
 Split = Literal["test", "validation"]
@@ -66,12 +66,12 @@ def compare_versions(one: str, other: str, split: Split) -> Comparison:
         WarehouseError: There is no warehouse.
     """
     chosen = settings()
-    tracking = Tracking(home=str(chosen.home))
+    tracking = tracking_of(chosen)
     first, second = (load_version(tracking, reference) for reference in (one, other))
     asset_classes = refuse_incomparable(first, second, chosen.registered)
-    if not chosen.warehouse.is_file():
-        raise WarehouseError(f"there is no warehouse at {chosen.warehouse}; run the main job of the profile first")
-    warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)
+    warehouse = warehouse_of(chosen)
+    if not warehouse.exists:
+        raise WarehouseError(f"there is no warehouse at {warehouse.place}; run the main job of the profile first")
     simulated = any(chosen.market(name).bars.source == "simulated" for name in asset_classes)
     data = read_panel(warehouse, asset_classes)
     found = compare(first, second, data, asset_classes, split, simulated)

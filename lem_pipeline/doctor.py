@@ -20,7 +20,7 @@ from lem_pipeline.fetched import FETCHED
 from lem_pipeline.settings import Settings
 from lem_pipeline.sources.base import RAW_BARS, BarSource
 from lem_pipeline.storage import Warehouse
-from lem_pipeline.tracking import Tracking
+from lem_pipeline.stores import tracking_of, warehouse_of
 
 PACKAGE = "lem-pipeline"
 GIGABYTE = 10**9
@@ -123,7 +123,9 @@ def processors() -> Finding:
 
 
 def warehouse_lock(chosen: Settings) -> Finding:
-    """Whether somebody keeps the warehouse busy."""
+    """Whether somebody keeps the warehouse busy, or the lake cannot be reached."""
+    if chosen.lake:
+        return _lake(warehouse_of(chosen, patience_s=1))
     path = chosen.warehouse
     if not path.is_file():
         return Finding("warehouse", "ok", f"none yet at {path}; lem run --profile {chosen.profile} makes it")
@@ -141,12 +143,20 @@ def warehouse_lock(chosen: Settings) -> Finding:
     return Finding("warehouse", "ok", f"{path}, {size['n'][0]} tables, nobody has it open")
 
 
+def _lake(lake: Warehouse) -> Finding:
+    try:
+        return Finding("warehouse", "ok", f"{lake.place}, {len(lake.tables())} tables")
+    except LemError as error:
+        mend = "see whether its PostgreSQL and its object store run, and whether the keys are theirs (docs/scale.md)"
+        return Finding("warehouse", "wrong", str(error), mend)
+
+
 def warehouse_schema(chosen: Settings) -> Finding:
     """Whether raw bars have the columns of today's code."""
     what = "tables of bars"
-    if not chosen.warehouse.is_file():
+    warehouse = warehouse_of(chosen, patience_s=1)
+    if not warehouse.exists:
         return Finding(what, "ok", "none yet")
-    warehouse = Warehouse(path=str(chosen.warehouse), patience_s=1)
     try:
         if not warehouse.has_table(FETCHED):
             return Finding(what, "ok", "none yet")
@@ -162,14 +172,14 @@ def warehouse_schema(chosen: Settings) -> Finding:
 
 def registry(chosen: Settings) -> Finding:
     """Whether today's MLflow reads the store."""
-    tracking = Tracking(home=str(chosen.home))
+    tracking = tracking_of(chosen)
     if not tracking.exists:
         return Finding("MLflow store", "ok", "none yet")
     try:
         models = tracking.client().search_registered_models()
     except Exception as error:  # whatever its database stumbles over
         said = str(error).strip().splitlines()[0]
-        return Finding("MLflow store", "wrong", said, f"back it up, then .venv/bin/mlflow db upgrade {tracking.uri}")
+        return Finding("MLflow store", "wrong", said, f"back it up, then .venv/bin/mlflow db upgrade {tracking.place}")
     return Finding("MLflow store", "ok", f"{len(models)} registered models, schema of MLflow {version('mlflow')}")
 
 

@@ -1,10 +1,12 @@
 """The engine that steps run on, as the settings choose it: the same definitions on all of them."""
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import SecretStr
 
 from lem_pipeline.errors import ConfigurationError
 from lem_pipeline.settings import PROFILES, Settings
@@ -48,15 +50,29 @@ def _on_ray(chosen: Settings) -> dg.ExecutorDefinition:
 def handed_on(chosen: Settings) -> list[str]:
     """What the process of a step must find in its environment to have the settings of this one.
 
-    Values are left out where Ray's client reads them here, so that none of them is stored with the definitions.
+    Values are left out where Ray's client reads them here, so that none of them is stored with the definitions. What
+    holds a secret is not handed on at all, as Ray shows the environment of a job to everybody: nodes have their own.
     """
     places = {
         "LEM_PROFILE": _whole(chosen.profile),
         "LEM_HOME": str(chosen.home.resolve()),
         "LEM_ARCHIVE": str(chosen.archive.resolve()),
     }
-    told = [f"{name}={place}" for name, place in places.items()]
-    return told + sorted({name for name in os.environ if name.startswith("LEM_")} - places.keys()) + [*QUIETER]
+    secrets = set(_secrets(chosen.model_dump()))
+    harmless = {
+        name
+        for name, value in os.environ.items()
+        if name.startswith("LEM_") and not any(secret in value for secret in secrets)
+    }
+    return [f"{name}={place}" for name, place in places.items()] + sorted(harmless - places.keys()) + [*QUIETER]
+
+
+def _secrets(values: Mapping[str, Any]) -> Iterator[str]:
+    for value in values.values():
+        if isinstance(value, SecretStr) and value.get_secret_value():
+            yield value.get_secret_value()
+        elif isinstance(value, Mapping):
+            yield from _secrets(value)
 
 
 def _whole(profile: str) -> str:

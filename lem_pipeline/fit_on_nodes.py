@@ -13,7 +13,7 @@ from lem_models.config import LEMConfig
 from lem_pipeline.errors import LemError
 from lem_pipeline.panel import read_panel
 from lem_pipeline.settings import Settings, settings
-from lem_pipeline.storage import Warehouse
+from lem_pipeline.stores import warehouse_of
 from lem_pipeline.tracking import fingerprint
 
 
@@ -50,8 +50,7 @@ def main() -> None:
     try:
         chosen = settings()
         shape = shape_of(asked.model, chosen)
-        warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)
-        data = read_panel(warehouse, chosen.registered[asked.model])
+        data = read_panel(warehouse_of(chosen), chosen.registered[asked.model])
         config = replace(shape, features=data.features)
         mark = fingerprint(data.snapshot, config, chosen.training)
         folder = checkpoints_of(chosen.home, asked.model, mark)

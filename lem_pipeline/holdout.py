@@ -96,7 +96,7 @@ def last_order(warehouse: Warehouse, model: str) -> datetime | None:
 
 def forget_other_models(warehouse: Warehouse, table: str, models: list[str]) -> None:
     """Delete the results of models that the settings no longer name."""
-    with warehouse.transaction() as connection:
+    with warehouse.transaction(table) as connection:
         connection.execute(f"delete from {table} where not list_contains($models, model)", {"models": models})  # noqa: S608 - our own names, values bound
 
 

@@ -18,7 +18,7 @@ from lem_pipeline.refusals import refuse_an_empty_period, refuse_to_lose, refuse
 from lem_pipeline.revisions import REVISIONS, REVISIONS_SCHEMA, take_in
 from lem_pipeline.settings.markets import MarketSettings
 from lem_pipeline.sources.base import RAW_BARS, BarSource
-from lem_pipeline.storage import Warehouse, create_if_missing
+from lem_pipeline.storage import Warehouse, create_if_missing, tables_in
 from lem_pipeline.universe import ASSET_CLASSES, FIRST_MONTH, AssetClass
 
 LOST_CAUSE = 3  # instruments that fail one after the other: the source is down, not the instrument
@@ -53,9 +53,15 @@ def wanted_period(market: MarketSettings, start: datetime, end: datetime) -> Per
 def make_ready(warehouse: Warehouse) -> None:
     """Create raw tables and their notes where they are missing, so that what reads them finds them without rows."""
     bars = {f"raw.{name}_bars": RAW_BARS for name in ASSET_CLASSES}
-    with warehouse.connection() as connection:
-        for name, schema in {**bars, FETCHED: FETCHED_SCHEMA, REVISIONS: REVISIONS_SCHEMA}.items():
-            create_if_missing(connection, name, schema)
+    schemas = {**bars, FETCHED: FETCHED_SCHEMA, REVISIONS: REVISIONS_SCHEMA}
+    if not (schemas.keys() - warehouse.tables()):
+        return
+    with warehouse.transaction(*schemas) as connection:
+        missing = schemas.keys() - tables_in(connection)
+        for name in sorted(missing):
+            create_if_missing(connection, name, schemas[name])
+        for name in sorted(missing & bars.keys()):
+            warehouse.divide(connection, name, "symbol")
 
 
 def ingest(
@@ -159,7 +165,7 @@ def store(
         How many revisions were recorded.
     """
     seen_at = datetime.now(UTC)
-    with warehouse.transaction() as connection:
+    with warehouse.transaction(table, FETCHED, REVISIONS) as connection:
         revised = take_in(connection, table, instrument, answer, period, seen_at=seen_at, drop_withdrawn=drop_withdrawn)
         note_fetched(connection, table, instrument, period, seen_at, len(answer))
     return revised

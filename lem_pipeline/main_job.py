@@ -1,15 +1,17 @@
 """Runs the main job, or a sweep, and says how it ended."""
 
-import shutil
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import SecretStr
 from rich.console import Console
 from rich.text import Text
 
+from lem_pipeline.addresses import with_driver
 from lem_pipeline.dead_runs import alive
 from lem_pipeline.engine import executor
 from lem_pipeline.failures import sentence
@@ -20,11 +22,21 @@ from lem_pipeline.settings import Settings, settings
 START_TAG, END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
-def dagster_home(home: Path) -> Path:
-    """The folder of Dagster's own state within a profile's folder, made ready for use."""
+def dagster_home(home: Path, store: SecretStr | None = None) -> Path:
+    """The folder of Dagster's own state within a profile's folder, made ready for use.
+
+    Args:
+        home: The profile's folder.
+        store: The database of the history, where it is not kept in that folder, too.
+    """
     folder = (home / "dagster").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(__file__).with_name("dagster.yaml"), folder / "dagster.yaml")
+    parts = ["dagster.yaml"]
+    if store:
+        os.environ["DAGSTER_POSTGRES_URL"] = with_driver(store.get_secret_value())  # the file names it, no more
+        parts.append("dagster_postgres.yaml")
+    text = "\n".join(Path(__file__).with_name(part).read_text() for part in parts)
+    (folder / "dagster.yaml").write_text(text)
     return folder
 
 

@@ -14,7 +14,8 @@ from lem_pipeline.report.rendering import screen_banner, screen_table
 from lem_pipeline.settings import Settings
 from lem_pipeline.sql_assets import SQL
 from lem_pipeline.storage import Warehouse
-from lem_pipeline.tracking import CHALLENGER, CHAMPION, Tracking
+from lem_pipeline.stores import tracking_of, warehouse_of
+from lem_pipeline.tracking import CHALLENGER, CHAMPION
 
 MEGABYTE = 1_000_000
 BARS_SHOWN = ["asset_class", "bars", "symbols", "last_bar", "missing", "unexplained"]
@@ -51,7 +52,7 @@ class Status:
 
 def status(chosen: Settings, instance: dg.DagsterInstance) -> Status:
     """Look at a home without changing it; what does not exist yet is empty."""
-    warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)
+    warehouse = warehouse_of(chosen)
     page = chosen.comparison.resolve()
     return Status(
         profile=chosen.profile,
@@ -68,13 +69,13 @@ def status(chosen: Settings, instance: dg.DagsterInstance) -> Status:
 
 
 def _read(warehouse: Warehouse, table: str, query: str) -> pd.DataFrame:
-    if not Path(warehouse.path).is_file() or not warehouse.has_table(table):
+    if not warehouse.exists or not warehouse.has_table(table):
         return pd.DataFrame()
     return warehouse.read(query).to_pandas()
 
 
 def _models(chosen: Settings) -> pd.DataFrame:
-    tracking = Tracking(home=str(chosen.home))
+    tracking = tracking_of(chosen)
     if not tracking.exists:
         return pd.DataFrame()
     registered = {model.name: model.aliases for model in tracking.client().search_registered_models()}

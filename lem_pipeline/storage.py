@@ -1,7 +1,7 @@
 """The DuckDB warehouse: the only Python that writes tables.
 
 One writing process at a time, by design: every connection is short and held under a file lock, network and training
-work hold none, and whoever waits says so.
+work hold none, and whoever waits says so. ``lake.py`` has the warehouse of many writers.
 """
 
 import hashlib
@@ -79,9 +79,23 @@ class Warehouse(dg.ConfigurableResource):
                 connection.execute(f"create schema if not exists {schema}")
             yield connection
 
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return self.path
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever written into it."""
+        return Path(self.path).is_file()
+
     @contextmanager
-    def transaction(self) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """A connection whose writes all happen, or none."""
+    def transaction(self, *tables: str) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """A connection whose writes all happen, or none.
+
+        Args:
+            tables: What is written, which nobody else writes meanwhile; in one file, nobody writes anything.
+        """
         with self.connection() as connection:
             connection.begin()
             yield connection
@@ -110,7 +124,7 @@ class Warehouse(dg.ConfigurableResource):
 
         def say_who_is_waited_for(state: RetryCallState) -> None:
             if state.attempt_number == 1 and state.outcome:
-                reason = _first_line(state.outcome.exception())
+                reason = first_line(state.outcome.exception())
                 dg.get_dagster_logger().info(f"waiting for another program to close {path} ({reason})")
 
         retrying = Retrying(
@@ -124,14 +138,14 @@ class Warehouse(dg.ConfigurableResource):
             return retrying(duckdb.connect, str(path))
         except duckdb.IOException as error:
             if LOCKED not in str(error):
-                raise WarehouseError(f"{path} cannot be opened as a warehouse: {_first_line(error)}") from error
+                raise WarehouseError(f"{path} cannot be opened as a warehouse: {first_line(error)}") from error
             raise WarehouseLockedError(
                 f"{path} has been open in another program for {self.patience_s:.0f} s; close that program's "
-                f"connection and read {self.readers_copy.name} beside it instead ({_first_line(error)})"
+                f"connection and read {self.readers_copy.name} beside it instead ({first_line(error)})"
             ) from error
 
-    def publish(self) -> Path:
-        """Copy the warehouse for readers, who then stand in nobody's way.
+    def publish(self) -> Path | None:
+        """Copy the warehouse for readers, who then stand in nobody's way; None where they need no copy.
 
         The copy takes the place of the one before in one step: a session that reads the old one goes on undisturbed.
         """
@@ -151,14 +165,14 @@ class Warehouse(dg.ConfigurableResource):
 
     def write_table(self, table: str, rows: pa.Table) -> Written:
         """Replace a table by the rows given."""
-        with self.connection() as connection:
+        with self.transaction(table) as connection:
             connection.register("new_rows", rows)
             connection.execute(f"create or replace table {table} as from new_rows")
             return written(connection, table, len(rows))
 
     def append(self, table: str, rows: pa.Table) -> None:
         """Add rows to a table that only grows; it is created where missing."""
-        with self.transaction() as connection:
+        with self.transaction(table) as connection:
             replace_rows(connection, table, rows, "false", {})
 
     def replace_streamed(
@@ -166,21 +180,19 @@ class Warehouse(dg.ConfigurableResource):
     ) -> Written:
         """Delete the rows of a table that match and add others, which may be more than memory holds.
 
-        They wait in a file beside the warehouse until all are there: the warehouse is taken for the last step alone.
+        They wait in a file of this computer until all are there: the warehouse is taken for the last step alone.
         A table of other columns, as earlier code wrote it, is dropped.
         """
         import pyarrow.parquet as pq
 
         parts = iter(parts)
         first = next(parts)
-        place = Path(self.path).parent
-        place.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=place) as folder:
+        with TemporaryDirectory(dir=self._waiting_room()) as folder:
             waiting = Path(folder) / "rows.parquet"
             with pq.ParquetWriter(waiting, first.schema, compression="zstd") as writer:
                 for part in chain([first], parts):
                     writer.write_table(part)
-            with self.transaction() as connection:
+            with self.transaction(table) as connection:
                 rows = connection.read_parquet(str(waiting))
                 count = rows.shape[0]
                 create_if_missing(connection, table, first.schema)
@@ -191,7 +203,7 @@ class Warehouse(dg.ConfigurableResource):
 
     def create_table(self, table: str, select: str, parameters: Mapping[str, Any]) -> Written:
         """Replace a table by the answer of a select statement."""
-        with self.connection() as connection:
+        with self.transaction(table) as connection:
             connection.execute(f"create or replace table {table} as {select}", dict(parameters))
             done = written(connection, table, 0)
         return replace(done, inserted=done.rows)
@@ -213,12 +225,21 @@ class Warehouse(dg.ConfigurableResource):
 
     def has_table(self, table: str) -> bool:
         """True where the table exists."""
-        schema, name = table.split(".")
-        found = self.read(
-            "select 1 from information_schema.tables where table_schema = $schema and table_name = $name",
-            {"schema": schema, "name": name},
-        )
-        return len(found) > 0
+        return table in self.tables()
+
+    def tables(self) -> list[str]:
+        """Every table, ``schema.name``."""
+        with self.connection() as connection:
+            return tables_in(connection)
+
+    def divide(self, connection: "duckdb.DuckDBPyConnection", table: str, column: str) -> None:
+        """Keep rows of a table apart by the values of a column, where that helps; within one file it does not."""
+
+    def _waiting_room(self) -> str | None:
+        """The folder where rows wait that are more than memory holds; None for the computer's own."""
+        place = Path(self.path).parent
+        place.mkdir(parents=True, exist_ok=True)
+        return str(place)
 
 
 class ContentHash:
@@ -242,6 +263,14 @@ def content_hash(table: pa.Table) -> str:
     found = ContentHash(table.schema)
     found.add(table)
     return str(found)
+
+
+def tables_in(connection: "duckdb.DuckDBPyConnection") -> list[str]:
+    """Every table of the warehouse that a connection is to, ``schema.name``."""
+    found = connection.execute(
+        "select schema_name, table_name from duckdb_tables() where database_name = current_database() order by all"
+    )
+    return [f"{schema}.{name}" for schema, name in found.fetchall()]
 
 
 def create_if_missing(connection: "duckdb.DuckDBPyConnection", table: str, schema: pa.Schema) -> None:
@@ -280,5 +309,6 @@ def written(connection: "duckdb.DuckDBPyConnection", table: str, inserted: int) 
     return Written(table, inserted, rows, columns, last)
 
 
-def _first_line(error: BaseException | None) -> str:
+def first_line(error: BaseException | None) -> str:
+    """The first line of what an error says."""
     return str(error).splitlines()[0]

@@ -20,6 +20,7 @@ from lem_pipeline.report.tables import shown_durations
 from lem_pipeline.settings import Settings
 from lem_pipeline.settings.markets import MarketSettings
 from lem_pipeline.settings.sources import ArchiveSource
+from lem_pipeline.stores import warehouse_of
 
 Reader = Callable[[str, Mapping[str, object]], pd.DataFrame]
 
@@ -69,7 +70,7 @@ class Study:
         """``finished``, or why there are no results to show."""
         import duckdb
 
-        if not self.chosen.warehouse.exists():
+        if not warehouse_of(self.chosen).exists:
             return f"not run yet: lem run --profile {self.name}"
         try:
             for table in READ:
@@ -81,8 +82,15 @@ class Study:
         return FINISHED
 
 
+def reader_of(chosen: Settings) -> Reader:
+    """Reads the warehouse of another profile, be it a file or a lake, without writing to it."""
+    if chosen.lake:
+        return lambda select, parameters: warehouse_of(chosen).read(select, parameters).to_pandas()
+    return read_only(chosen.warehouse)
+
+
 def read_only(warehouse: Path) -> Reader:
-    """Reads a warehouse of another profile without writing to it."""
+    """Reads a file of another profile without writing to it."""
 
     def read(select: str, parameters: Mapping[str, object]) -> pd.DataFrame:
         import duckdb

@@ -18,6 +18,7 @@ import dagster as dg
 from filelock import FileLock
 
 import lem_models
+from lem_pipeline.addresses import opened, with_driver
 from lem_pipeline.errors import LookAheadError, PromotionError, UnknownVersionError
 from lem_pipeline.names import shown
 
@@ -34,23 +35,32 @@ UNCHOSEN = {"snapshot", "seed", "features", "devices"}  # parameters of a run th
 
 
 class Tracking(dg.ConfigurableResource):
-    """An MLflow store in a folder: SQLite for runs and registry, files for artifacts.
+    """An MLflow store: in a folder, SQLite for runs and registry and files for artifacts; or a database or a server.
 
     Attributes:
         home: The folder; ``mlflow.db`` and ``artifacts`` go into it.
+        store: Address of a database or a server in the folder's place, without a password (``addresses.py``).
+        artifacts: Where files of runs and models go then; None leaves it to the server.
     """
 
     home: str
+    store: str | None = None
+    artifacts: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Address of the store, for people: without a password."""
+        return self.store or f"sqlite:///{Path(self.home).resolve() / 'mlflow.db'}"
 
     @property
     def uri(self) -> str:
-        """Address of the store, for ``mlflow ui --backend-store-uri``."""
-        return f"sqlite:///{Path(self.home).resolve() / 'mlflow.db'}"
+        """Address of the store, for MLflow; it may hold a password."""
+        return with_driver(opened(self.place))
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever written into this store."""
-        return Path(self.home, "mlflow.db").is_file()
+        """Whether anything was ever written into this store, or may have been."""
+        return bool(self.store) or Path(self.home, "mlflow.db").is_file()
 
     def client(self) -> "mlflow.MlflowClient":
         """A client of this store; also points MLflow's global functions at it."""
@@ -81,10 +91,10 @@ class Tracking(dg.ConfigurableResource):
 
     def _experiment(self, name: str) -> str:
         client = self.client()
-        artifacts = (Path(self.home) / "artifacts").resolve()
+        beside = None if self.store else (Path(self.home) / "artifacts").resolve().as_uri()
         with self._turn():
             found = client.get_experiment_by_name(name)
-            return str(found.experiment_id if found else client.create_experiment(name, artifacts.as_uri()))
+            return str(found.experiment_id if found else client.create_experiment(name, self.artifacts or beside))
 
     def begun(self, experiment: str, tags: Mapping[str, str]) -> str:
         """A run that other runs are children of, and that is open until :meth:`close_children`; its id."""

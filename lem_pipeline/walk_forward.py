@@ -138,7 +138,7 @@ def play_all(wanted: Sequence[Attempt], folds: dict[int, OrderPanel], workers: i
 
 def make_ready(warehouse: Warehouse) -> set[str]:
     """Create the table of results where it is missing; the fits whose results it holds."""
-    with warehouse.transaction() as connection:
+    with warehouse.transaction(RESULTS) as connection:
         create_if_missing(connection, RESULTS, RESULTS_SCHEMA)
         return {fit for (fit,) in connection.execute(f"select distinct fit from {RESULTS}").fetchall()}  # noqa: S608 - our own names, values bound
 
@@ -146,13 +146,13 @@ def make_ready(warehouse: Warehouse) -> set[str]:
 def keep(warehouse: Warehouse, fit: str, outcome: Outcome) -> None:
     """Store the results of one fit in the place of any that it had."""
     rows = outcome.results.append_column("fit", pa.repeat(fit, len(outcome.results)))
-    with warehouse.transaction() as connection:
+    with warehouse.transaction(RESULTS) as connection:
         replace_rows(connection, RESULTS, rows.select(RESULTS_SCHEMA.names), "fit = $fit", {"fit": fit})
 
 
 def forget_others(warehouse: Warehouse, fits: Sequence[str]) -> Written:
     """Delete the results of fits that are no longer asked for."""
-    with warehouse.transaction() as connection:
+    with warehouse.transaction(RESULTS) as connection:
         connection.execute(f"delete from {RESULTS} where not list_contains($fits, fit)", {"fits": list(fits)})  # noqa: S608 - our own names, values bound
         return written(connection, RESULTS, 0)
 

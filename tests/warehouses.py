@@ -94,9 +94,11 @@ def raw(bars: pd.DataFrame | None) -> pa.Table:
     return RAW_BARS.empty_table() if bars is None else pa.Table.from_pandas(bars, RAW_BARS, preserve_index=False)
 
 
-def with_raw_tables(path: Path, crypto: pd.DataFrame | None = None, dow: pd.DataFrame | None = None) -> Warehouse:
-    """A warehouse that holds raw tables alone."""
-    warehouse = Warehouse(path=str(path / "warehouse.duckdb"))
+def with_raw_tables(
+    path: Path, crypto: pd.DataFrame | None = None, dow: pd.DataFrame | None = None, into: Warehouse | None = None
+) -> Warehouse:
+    """A warehouse that holds raw tables alone: a file of a folder, or one that is given."""
+    warehouse = into or Warehouse(path=str(path / "warehouse.duckdb"))
     tables = {
         "crypto_bars": raw(crypto),
         "dow_bars": raw(dow),

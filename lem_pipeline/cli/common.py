@@ -24,7 +24,7 @@ def prepare(profile: str) -> None:
 
     settings.cache_clear()
     with refusals():
-        os.environ["DAGSTER_HOME"] = str(dagster_home(settings().home))
+        os.environ["DAGSTER_HOME"] = str(dagster_home(settings().home, settings().dagster.store))
 
 
 @contextmanager

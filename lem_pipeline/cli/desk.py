@@ -76,12 +76,10 @@ def _desk(profile: str) -> "Desk":
     prepare(profile)
     from lem_pipeline.promotion import Desk
     from lem_pipeline.settings import settings
-    from lem_pipeline.storage import Warehouse
-    from lem_pipeline.tracking import Tracking
+    from lem_pipeline.stores import tracking_of, warehouse_of
 
     chosen = settings()
-    warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)
-    return Desk(chosen, warehouse, Tracking(home=str(chosen.home)), "command line")
+    return Desk(chosen, warehouse_of(chosen), tracking_of(chosen), "command line")
 
 
 def _decide(decision: Callable[[], "Decision"], json: bool) -> None:

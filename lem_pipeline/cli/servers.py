@@ -29,10 +29,10 @@ def mlflow(profile: Profile = "demo", port: int = 5000) -> None:
     """
     prepare(profile)
     from lem_pipeline.settings import settings
-    from lem_pipeline.tracking import Tracking
+    from lem_pipeline.stores import tracking_of
 
-    store = Tracking(home=str(settings().home)).uri
-    arguments = ["ui", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking_of(settings()).uri  # not an argument, which others could read
+    arguments = ["ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 

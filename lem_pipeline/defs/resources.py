@@ -15,8 +15,7 @@ from lem_pipeline.sources.base import BarSource
 from lem_pipeline.sources.ccxt import CcxtBars
 from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.sources.yfinance import YFinanceBars
-from lem_pipeline.storage import Warehouse
-from lem_pipeline.tracking import Tracking
+from lem_pipeline.stores import tracking_of, warehouse_of
 
 
 def bar_source(asset_class: str, chosen: Source, archive: Path = Path(), timeframe: str = "1h") -> BarSource:
@@ -70,7 +69,7 @@ def resources() -> dg.Definitions:
     return dg.Definitions(
         resources={
             "sources": bar_sources(chosen),
-            "warehouse": Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s),
-            "tracking": Tracking(home=str(chosen.home)),
+            "warehouse": warehouse_of(chosen),
+            "tracking": tracking_of(chosen),
         }
     )

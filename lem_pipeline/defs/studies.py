@@ -56,14 +56,14 @@ COLUMNS = {
 )
 def studies(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Iterator[dg.MaterializeResult]:
     """Headline results of this profile and of the studies that its settings name."""
-    from lem_pipeline.studies import FINISHED, Study, headline_rows, price_effects, read_only
+    from lem_pipeline.studies import FINISHED, Study, headline_rows, price_effects, reader_of
 
     chosen = settings()
     with explained():
         compared = [Study(chosen.profile, chosen, lambda *asked: warehouse.read(*asked).to_pandas())]
         for profile in (name for name in chosen.studies if name != chosen.profile):
             theirs = settings_of(profile)
-            compared.append(Study(profile, theirs, read_only(theirs.warehouse)))
+            compared.append(Study(profile, theirs, reader_of(theirs)))
         for study in compared:
             if (status := study.status) != FINISHED:
                 context.log.info(f"{study.name}: {status}")

@@ -74,6 +74,8 @@ def readers_copy(warehouse: Warehouse) -> dg.MaterializeResult:
     """A copy of the warehouse for analysts, who may keep it open for as long as they like."""
     with explained():
         path = warehouse.publish()
+    if not path:
+        return dg.MaterializeResult(metadata={"note": f"no copy: readers attach {warehouse.place} itself"})
     return dg.MaterializeResult(
         metadata={"file": dg.MetadataValue.path(path.resolve()), "megabytes": round(path.stat().st_size / 1e6, 1)}
     )

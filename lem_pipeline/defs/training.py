@@ -156,7 +156,7 @@ def _metadata(name: str, version: Any, tracking: Tracking, facts: dict[str, Any]
         "alias": ", ".join(version.aliases) or "none",
         **mlflow_pages(name, version, tracking),
         **facts,
-        "tracking_uri": tracking.uri,
+        "tracking_uri": tracking.place,
     }
 
 

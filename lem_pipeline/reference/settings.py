@@ -37,7 +37,7 @@ _KINDS = {
     "string": "text",
     "array": "list",
     "object": "table",
-    "password": "address, kept hidden",
+    "password": "text, kept hidden",
 }
 
 

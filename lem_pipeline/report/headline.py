@@ -14,7 +14,7 @@ from lem_pipeline.report.page import verdict
 from lem_pipeline.report.rendering import screen_banner, screen_table
 from lem_pipeline.report.tables import headline_table, stacked
 from lem_pipeline.settings import Settings
-from lem_pipeline.storage import Warehouse
+from lem_pipeline.stores import warehouse_of
 
 BEHIND_IT = ("reports.improvements", "reports.edges", "reports.slippage_by_scenario", "reports.cost_curves")
 _FIGURES = ["mean_bps", "low_bps", "high_bps", "minimum_detectable_bps"]
@@ -58,10 +58,10 @@ def headline(chosen: Settings) -> Headline:
     page = chosen.comparison.resolve()
     if not page.is_file():
         raise WarehouseError(f"there is no report at {page}; lem run --profile {chosen.profile} writes it")
-    warehouse = Warehouse(path=str(chosen.warehouse), patience_s=chosen.patience_s)
+    warehouse = warehouse_of(chosen)
     if missing := [table for table in BEHIND_IT if not warehouse.has_table(table)]:
         raise WarehouseError(
-            f"{chosen.warehouse} has no table {missing[0]}, as another version left it; "
+            f"{warehouse.place} has no table {missing[0]}, as another version left it; "
             f"lem run --profile {chosen.profile} writes it anew"
         )
     improvements, edges, scenarios, curves = (

@@ -33,6 +33,7 @@ from lem_pipeline.settings.models import (
     TrainingSettings,
     WalkForwardSettings,
 )
+from lem_pipeline.settings.stores import DagsterSettings, LakeSettings, S3Settings, TrackingSettings
 from lem_pipeline.settings.sweep import SweepSettings
 from lem_pipeline.universe import ASSET_CLASSES
 
@@ -62,6 +63,10 @@ class Settings(BaseSettings):
         sweep: What job `sweep` tries.
         cluster: Where steps run, and how wide they fan out.
         studies: Other profiles, whose finished results the report shows beside its own.
+        lake: Where tables go that many programs write at once; without it, into one DuckDB file in the home.
+        s3: The object store that lake and tracking name with ``s3://``.
+        tracking: Where MLflow keeps runs and versions.
+        dagster: Where Dagster keeps its history.
     """
 
     model_config = SettingsConfigDict(
@@ -91,6 +96,10 @@ class Settings(BaseSettings):
     sweep: SweepSettings = SweepSettings()
     cluster: ClusterSettings = ClusterSettings()
     studies: list[str] = []
+    lake: LakeSettings | None = None
+    s3: S3Settings = S3Settings()
+    tracking: TrackingSettings = TrackingSettings()
+    dagster: DagsterSettings = DagsterSettings()
 
     @model_validator(mode="after")
     def _names_are_those_of_models(self) -> Self:
