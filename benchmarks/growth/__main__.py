@@ -7,6 +7,7 @@ a process's growth at its peak. Growth is linear where the exponent is one; for 
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +52,10 @@ def main(arguments: Sequence[str] | None = None, base: Base | None = None) -> No
     parser.add_argument("--largest", type=int, default=FACTORS[-1], help="end the curves at this multiple")
     given = parser.parse_args(arguments)
     factors = tuple(factor for factor in FACTORS if factor <= given.largest)
-    found = list(all_measurements(base or Base(), factors))
+    found = []
+    for each in all_measurements(base or Base(), factors):
+        print(f"{each.stage}, {each.dimension} {each.size:,.0f}: {each.cost.time:.2f} s", file=sys.stderr, flush=True)
+        found.append(each)
     fits = fits_of(found)
     print_fits(found, fits)
     for dimension in HELD:

@@ -154,14 +154,15 @@ def test_without_its_packages_ray_is_refused_in_one_sentence(chosen):
         executor(with_engine("ray"))
 
 
-def test_steps_elsewhere_find_the_settings_of_the_run_and_no_value_is_kept_that_may_be_secret(chosen, tmp_path):
+def test_steps_elsewhere_find_the_settings_of_the_run_and_no_secret_is_handed_on(chosen, tmp_path):
     chosen.chdir(tmp_path)
+    chosen.setenv("LEM_LAKE__CATALOG", "postgresql://lem:secret@db/lake")
+    chosen.setenv("LEM_LAKE__DATA", "s3://lem/lake")
     own = with_engine("ray").model_copy(update={"home": Path("var/demo"), "profile": "own.toml"})
-    chosen.setenv("LEM_CRYPTO__BARS__API_URL", "https://user:secret@venue")
     told = handed_on(own)
     assert {f"LEM_HOME={tmp_path}/var/demo", f"LEM_PROFILE={tmp_path}/own.toml", f"LEM_ARCHIVE={tmp_path}"} <= {*told}
-    assert {"LEM_CRYPTO__BARS__API_URL", "LEM_CRYPTO__INSTRUMENTS"} <= {*told}
-    assert not any("secret" in each for each in told)
+    assert {"LEM_LAKE__DATA", "LEM_CRYPTO__INSTRUMENTS"} <= {*told}
+    assert not any("CATALOG" in each or "secret" in each for each in told)
     assert "LEM_PROFILE=demo" in handed_on(own.model_copy(update={"profile": "demo"}))
 
 
