@@ -68,7 +68,7 @@ audit: .venv/installed ## known vulnerabilities of what is installed, as far as 
 	@.venv/bin/pip-audit --skip-editable --format json --progress-spinner off --timeout 10 2>/dev/null \
 		| .venv/bin/python .ci/audit.py
 
-bench: .venv/installed ## one benchmark: make bench NAME=settle, evaluate, session, stopping, features, ingest or ablations
+bench: .venv/installed ## one benchmark: make bench NAME=growth, serve, lockstep or another of benchmarks/
 	@.venv/bin/python -m benchmarks.$(NAME)
 
 optimum: .venv/installed ## the model against the known optimum on simulated walks, JSON lines

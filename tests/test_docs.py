@@ -34,7 +34,6 @@ from lem_pipeline.sql_assets import SqlFile
 from lem_pipeline.storage import Warehouse
 from lem_pipeline.tracking import Tracking
 
-# Written elsewhere at the same time; empty both once they are here.
 EXTEND = "docs/extend.md"
 A_READER = 240  # words a minute
 
