@@ -6,7 +6,7 @@ LEM     := .venv/bin/lem
 STUDIES := $(patsubst lem_pipeline/profiles/%.toml,%,$(wildcard lem_pipeline/profiles/archive-*.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo archive report $(STUDIES) live replay ui mlflow test bare lint audit bench optimum docs pictures clean
+.PHONY: help demo archive report $(STUDIES) live replay ui mlflow test scale bare lint audit bench optimum docs pictures clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -50,8 +50,14 @@ ui: .venv/installed ## the Dagster UI on http://127.0.0.1:3000 (PROFILE=demo, ar
 mlflow: .venv/installed ## the MLflow UI on http://127.0.0.1:5000 (PROFILE=demo, archive or live)
 	$(LEM) mlflow --profile $(PROFILE)
 
-test: .venv/installed .venv/lake/installed ## all tests
-	.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+# One worker more than there are cores: some test always waits for a server or a browser.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+
+test: .venv/installed .venv/lake/installed ## all tests but those of make scale
+	.venv/bin/python -m pytest -m "not scale" --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+
+scale: .venv/installed .venv/lake/installed ## a Ray cluster that loses a node; the main job on a team's PostgreSQL and object store
+	.venv/bin/python -m pytest -m scale --durations=10
 
 bare: .venv/installed ## a registered model in an environment of its recorded requirements alone, which takes minutes to install
 	LEM_BARE_ENVIRONMENT=1 .venv/bin/python -m pytest --durations=3 tests/lem_pipeline/test_bare_environment.py

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import dagster as dg
 import pyarrow as pa
 
 from lem_pipeline.main_job import END_TAG, START_TAG
+from lem_pipeline.settings import settings
 from lem_pipeline.sources.base import BarSource
 from lem_pipeline.sources.ccxt import CcxtBars
 from lem_pipeline.sources.simulated import SimulatedBars
@@ -87,13 +89,20 @@ def run(
     os._exit(0 if result.success else 1)
 
 
+def _run_in(profile: Path, *args: Any, **options: Any) -> None:
+    """Execute the job; the process forked from may have been started by others, for a profile of theirs."""
+    os.environ["LEM_PROFILE"] = str(profile)
+    settings.cache_clear()
+    run(*args, **options)
+
+
 def started(folder: Path, *args: object, **options: object) -> BaseProcess:
     """A process of its own that executes the job; arguments are those of ``run``."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preloaded"])
     profile = folder / "profile.toml"
     profile.write_text(PROFILE)
-    process = context.Process(target=run, args=args, kwargs=options)
+    process = context.Process(target=_run_in, args=(profile, *args), kwargs=options)
     # Read once, by the process that all others are forked from; Python 3.11 forgets to hand it the path.
     with patch.dict(os.environ, LEM_PROFILE=str(profile), PYTHONPATH=os.pathsep.join(sys.path)):
         process.start()

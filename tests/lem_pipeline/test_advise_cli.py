@@ -92,8 +92,9 @@ def answers(result: Result) -> list[dict]:
 
 
 def test_the_python_of_the_page_runs(capsys):
-    (block,) = blocks("python")
-    exec(compile(block, "docs/session.md", "exec"), {})
+    read_so_far: dict[str, object] = {}
+    for block in blocks("python"):
+        exec(compile(block, "docs/session.md", "exec"), read_so_far)
     advised, remaining = capsys.readouterr().out.splitlines()
     assert "Trade 0." in advised
     assert float(remaining.split()[1]) == pytest.approx(100.2)

@@ -22,6 +22,8 @@ from lem_pipeline.tracking import Tracking
 
 pytest.importorskip("dagster_ray", reason="Ray is not installed: pip install 'lem-pipeline[cluster]'")
 
+pytestmark = pytest.mark.scale
+
 BARS, FITS, MODELS = "raw.crypto_bars", "results.walk_forward_results", ["models.lem_crypto", "models.lem_dow"]
 VICTIM = "results__walk_forward_results.fits_share_1"
 TRAININGS = {"models__lem_crypto", "models__lem_dow", VICTIM, "results__walk_forward_results.fits_share_2"}
@@ -131,14 +133,12 @@ def nodes(events: list[tuple[datetime, dg.DagsterEvent]], ray: Cluster) -> dict[
     return found
 
 
-@pytest.mark.slow
 def test_every_step_of_the_shares_and_models_ran_on_one_of_two_nodes(ran):
     assert set(ran.nodes) == STEPS
     assert len({node for tried in ran.nodes.values() for node in tried}) == 2
     assert all(ran.attempts(step) for step in STEPS)
 
 
-@pytest.mark.slow
 def test_a_step_whose_node_is_killed_is_tried_again_on_the_other(ran):
     assert len(ran.attempts(VICTIM)) == 2
     killed, survivor = ran.nodes[VICTIM]
@@ -150,7 +150,6 @@ def test_a_step_whose_node_is_killed_is_tried_again_on_the_other(ran):
     assert not any(event.is_step_failure for _, event in ran.events)
 
 
-@pytest.mark.slow
 def test_tables_are_those_of_one_process(ran, alone):
     found, expected = contents(warehouse(ran.home)), contents(warehouse(alone))
     assert len(expected[BARS]) and len(expected[FITS])
@@ -162,7 +161,6 @@ def test_tables_are_those_of_one_process(ran, alone):
         assert found[table].equals(expected[table]), table
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["lem-crypto", "lem-dow"])
 def test_a_model_is_that_of_one_process(ran, alone, model):
     marks, metrics = [], []
@@ -175,7 +173,6 @@ def test_a_model_is_that_of_one_process(ran, alone, model):
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-6)
 
 
-@pytest.mark.slow
 def test_the_pool_holds_back_trainings_beyond_its_limit_and_no_others(ran):
     spans = [span for step in TRAININGS for span in ran.attempts(step)]
     at_once = [sum(begin <= moment < end for begin, end in spans) for moment, _ in spans]

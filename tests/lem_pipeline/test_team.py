@@ -139,6 +139,7 @@ def ran(servers: Team, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.scale
 def test_the_main_job_on_a_lake_ends_like_the_one_on_a_file(ran, demo, servers, colleagues, tmp_path):
     assert not list(ran.rglob("*.duckdb*")) and not list(ran.rglob("*.db"))
     colleagues[0].does("carry_out", tmp_path / "lake", **servers.environment)
@@ -160,12 +161,14 @@ def comparable(file: Path) -> pd.DataFrame:
     return rows.sort_values(by, ignore_index=True)
 
 
+@pytest.mark.scale
 def test_its_run_is_in_the_database_of_dagster(ran, servers):
     with psycopg2.connect(servers.database("dagster")) as connection, connection.cursor() as cursor:
         cursor.execute("select pipeline_name, status from runs")
         assert cursor.fetchall() == [("main", "SUCCESS")]
 
 
+@pytest.mark.scale
 def test_its_models_are_in_the_registry_and_decide_like_those_of_one_computer(ran, demo, servers, colleagues):
     with psycopg2.connect(servers.database("mlflow")) as connection, connection.cursor() as cursor:
         cursor.execute("select name, storage_location from model_versions order by name")
@@ -178,6 +181,7 @@ def test_its_models_are_in_the_registry_and_decide_like_those_of_one_computer(ra
     assert far == near
 
 
+@pytest.mark.scale
 def test_no_password_is_written_anywhere(ran, servers):
     with psycopg2.connect(servers.database("dagster")) as connection, connection.cursor() as cursor:
         cursor.execute("select string_agg(event, '') from event_logs")
