@@ -29,10 +29,10 @@ class Base:
     """
 
     symbols: int = 5
-    bars: int = 1_000
+    bars: int = 2_000
     windows: int = 20
     days: int = 14
-    sessions: int = 2
+    sessions: int = 10
     months: int = 12
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
+FLAT = 1.5
 EXPONENTS = np.linspace(0, 2.5, 251)  # beyond which nobody would want to know more closely
 
 
@@ -31,6 +32,9 @@ class Fit:
 def fitted(sizes: Sequence[float], costs: Sequence[float]) -> Fit:
     """The fit of least relative error; fixed cost and scale are never negative.
 
+    A cost that grows by less than half from the least size to the largest is taken as fixed: noise would choose its
+    exponent.
+
     Example:
         >>> found = fitted([1, 10, 30, 100], [0.5 + 2 * size for size in (1, 10, 30, 100)])
         >>> round(found.exponent, 2), round(found.at(1000))
@@ -41,6 +45,8 @@ def fitted(sizes: Sequence[float], costs: Sequence[float]) -> Fit:
     best, least = Fit(float(cost.max()), 0.0, 0.0), np.inf
     if cost.max() <= 2e-9:
         return Fit(0.0, 0.0, 0.0)
+    if cost.max() < FLAT * cost.min():
+        return Fit(float(cost.mean()), 0.0, 0.0)
     for exponent in EXPONENTS:
         powers = (size / size.max()) ** exponent
         (fixed, scale), error = nnls(np.column_stack([weight, weight * powers]), weight * cost)

@@ -13,9 +13,8 @@ import lem_models.orders
 from benchmarks.evaluate import FEATURES, TRIAL, order_panel, untrained
 from benchmarks.growth.measure import Work
 from lem_models.config import LEMConfig, TrainingConfig
-from lem_models.orders import Benchmark, OrderGrid, Side, Target
 
-DECISIONS = 4  # of each session: the first reads the whole lookback, later ones carry it on
+DECISIONS = LEMConfig(FEATURES).horizon  # of each session, its history told before them
 WARM_UP = 24  # windows that load what libraries load on their first use
 
 
@@ -118,29 +117,19 @@ def serving(folder: Path, windows: int, horizon: int = 12, scenarios: int = 8) -
     return partial(model.predict, asked)
 
 
-def sessions(folder: Path, sessions: int, horizon: int = 12) -> Work:
-    """So many orders under way, each told its history and then bar by bar in lockstep with the others."""
-    from lem_models.events import ClosedBar, Fill, Outlook, ParentOrder
-    from lem_models.session import ExecutionSession
+def sessions(folder: Path, sessions: int) -> Work:
+    """So many orders in one book, from their history to their last bar, one market for fifty of them."""
+    from benchmarks import inference
+    from benchmarks.lockstep import ORDERS_PER_MARKET, bars_of, orders_of, together
 
-    model = untrained(configured(horizon, 8))
-    outlook = Outlook(dict.fromkeys(FEATURES, 0.1), 0.01, (1000.0,) * horizon)
-    grid = OrderGrid(horizon)
+    torch.set_num_threads(1)
+    config = LEMConfig(inference.FEATURES)
+    model = untrained(config)
 
     def run(count: int = sessions) -> None:
-        desk = [
-            ExecutionSession(
-                ParentOrder(str(n), "XYZ", Side.BUY, Benchmark.VWAP, Target.QUANTITY, 1000.0, grid.horizon), model
-            )
-            for n in range(count)
-        ]
-        for number in range(model.config.lookback + DECISIONS):
-            for each in desk:
-                if number >= model.config.lookback and (advice := each.advise()).to_trade:
-                    each.on_fill(Fill(str(number), advice.to_trade, 100.0))
-                each.on_bar(ClosedBar(number, 100.0, 100.0, 1000.0, outlook))
-        held.append(desk)
+        together(model, orders_of(count, len(bars), config.horizon), bars)
 
-    held: list[object] = []
+    markets = inference.random_orders(config, max(1, sessions // ORDERS_PER_MARKET))
+    bars = [bars_of(markets, place, config) for place in range(len(markets))]
     run(2)
     return run

@@ -55,7 +55,7 @@ def markdown(found: Sequence[Measurement], fits: Fits, decisions: int) -> str:
     at = desk(SESSIONS, decisions, fits)
     rows += [
         "",
-        f"Projection, not measured: {SESSIONS:,} sessions that decide one by one take "
+        f"Projection, not measured: {SESSIONS:,} sessions, each process with a book of its share, take "
         f"{at['core_seconds_a_round']:,.1f} core seconds a round, {at['cores_for_a_round_a_second']:,.0f} cores for a "
         f"round a second, and {at['memory_gb']:,.1f} GB; no disk.",
         "",

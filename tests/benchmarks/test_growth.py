@@ -28,6 +28,10 @@ def test_a_fixed_cost_does_not_hide_a_square():
     assert fitted(SIZES, [10 + 0.01 * size**2 for size in SIZES]).exponent == pytest.approx(2, abs=0.05)
 
 
+def test_the_noise_of_a_fixed_cost_is_no_growth():
+    assert fitted(SIZES, [0.24, 0.22, 0.23, 0.29]).exponent == 0.0
+
+
 def test_what_costs_nothing_grows_with_nothing():
     assert fitted(SIZES, [0.0] * 4) == Fit(0.0, 0.0, 0.0)
 
