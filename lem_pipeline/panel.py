@@ -83,9 +83,8 @@ def on_fold(data: OrderPanel, warehouse: Warehouse, asset_classes: Sequence[str]
 def read_panel(warehouse: Warehouse, asset_classes: Sequence[str]) -> OrderPanel:
     """Read all bars of the asset classes, stacked symbol by symbol; beside the panel, no more than a part of them."""
     classes = {"asset_classes": list(asset_classes)}
-    count = warehouse.read(f"select count(*) as rows from ({PANEL.read_text()})", classes)  # noqa: S608 - our own statement
-    with warehouse.reading(PANEL.read_text(), classes) as reader:
-        return _gathered(reader.schema, reader, count["rows"][0].as_py())
+    with warehouse.reading(PANEL.read_text(), classes) as (count, reader):
+        return _gathered(reader.schema, reader, count)
 
 
 def panel_of(table: pa.Table) -> OrderPanel:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SCHEMAS = ("raw", "staging", "bars", "quality", "features", "windows", "results", "reports")
 
 SORTING = "set memory_limit = '1GB'; set threads = 4"  # DuckDB asks for 125 MB a thread at least
+UNSORTED = "reset memory_limit; reset threads"  # a lake's connections share them
 PART = 122_880  # rows of an answer that is read part by part: those that DuckDB stores together
 
 LOCKED = "Could not set lock on file"  # DuckDB's words; "lock" alone may be part of a path
@@ -214,14 +215,21 @@ class Warehouse(dg.ConfigurableResource):
             return connection.sql(select, params=dict(parameters or {})).to_arrow_table()
 
     @contextmanager
-    def reading(self, select: str, parameters: Mapping[str, Any] | None = None) -> Iterator[pa.RecordBatchReader]:
-        """The answer of a select statement part by part, for what should not stand in memory as a whole.
+    def reading(self, select: str, parameters: Mapping[str, Any]) -> Iterator[tuple[int, pa.RecordBatchReader]]:
+        """How many rows a select statement has, and the rows part by part: more than should stand in memory as a whole.
 
         What DuckDB sorts beyond ``SORTING`` waits in files beside the warehouse, which is taken until the block ends.
         """
+        bound = dict(parameters)
         with self.connection() as connection:
             connection.execute(SORTING)
-            yield connection.sql(select, params=dict(parameters or {})).to_arrow_reader(PART)
+            connection.begin()  # both answers are of one state of the tables
+            try:
+                ((count,),) = connection.execute(f"select count(*) from ({select})", bound).fetchall()  # noqa: S608 - our own statement
+                yield count, connection.sql(select, params=bound).to_arrow_reader(PART)
+            finally:
+                connection.rollback()
+                connection.execute(UNSORTED)
 
     def has_table(self, table: str) -> bool:
         """True where the table exists."""
