@@ -59,5 +59,5 @@ def _bytes(file: Path) -> int:
     if file.suffix != ".duckdb":
         return file.stat().st_size
     with duckdb.connect(str(file)) as connection:
-        size = connection.sql("select block_size * used_blocks from pragma_database_size()").fetchone()
+        size = connection.execute("select block_size * used_blocks from pragma_database_size()").fetchone()
     return int(size[0]) if size else 0
