@@ -14,6 +14,7 @@ SESSIONS = 10_000
 MARKET_STAGES = ("ingestion", "staging and quality", "features", "windows", "panel")
 WORKER_MB, WORKERS = 64_000, 64  # assumed: one core and 64 GB each
 HORIZON = 12
+TESTED = 0.15  # of the windows
 EPOCHS, GPU_OVER_CORE = 10, 50  # assumed: passes over windows that do not overlap, and what a GPU is faster than a core
 
 
@@ -39,9 +40,14 @@ class Line:
 def shards_of(bars: int, fits: Fits) -> int:
     """The least power of two of shards whose greediest stage fits a worker."""
     shards = 1
-    while shards < SYMBOLS and max(fits[s, "bars", "memory"].at(bars / shards) for s in MARKET_STAGES) > WORKER_MB:
+    while shards < SYMBOLS and _greediest(bars / shards, fits) > WORKER_MB:
         shards *= 2
     return shards
+
+
+def _greediest(bars: float, fits: Fits) -> float:
+    stages = [fits[stage, "bars", "memory"].at(bars) for stage in MARKET_STAGES]
+    return max(*stages, fits["evaluation", "bars", "memory"].at(TESTED * bars / HORIZON))
 
 
 def history(bars: int, fits: Fits) -> list[Line]:
@@ -70,7 +76,7 @@ def history(bars: int, fits: Fits) -> list[Line]:
             f"{train / GPU_OVER_CORE:,.0f} GPU hours, one shard's panel each",
         )
     )
-    tested = 0.15 * windows / shards
+    tested = TESTED * windows / shards
     evaluate = [shards * fits["evaluation", "bars", kind].at(tested) for kind in ("time", "disk")]
     memory = fits["evaluation", "bars", "memory"].at(tested) / 1e3
     lines.append(Line("evaluation", evaluate[0] / 3600, memory, evaluate[1] / 1e6, f"{cut}, 15 % of the windows"))
