@@ -4,6 +4,7 @@ The agent watches over them: where one dies, it stops the others and starts all 
 on from its last checkpoint loses an epoch at most.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -63,6 +64,8 @@ def in_processes(function: Callable[..., Any], arguments: tuple[Any, ...], count
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # A store that outlives a restart tells the new processes where the dead ones listened.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     # Forked from a process that has imported everything: a restart takes no time.
     multiprocessing.get_context("forkserver").set_forkserver_preload([function.__module__])
     config = LaunchConfig(
