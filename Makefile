@@ -56,7 +56,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 test: .venv/installed .venv/lake/installed ## all tests but those of make scale
 	.venv/bin/python -m pytest -m "not scale" --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-scale: .venv/installed .venv/lake/installed ## a Ray cluster that loses a node; the main job on a team's PostgreSQL and object store
+scale: .venv/installed .venv/lake/installed ## a Ray cluster that loses a node, the main job on a team's servers, a toy growth
 	.venv/bin/python -m pytest -m scale --durations=10
 
 bare: .venv/installed ## a registered model in an environment of its recorded requirements alone, which takes minutes to install

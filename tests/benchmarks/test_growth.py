@@ -81,6 +81,7 @@ def test_what_outgrows_bars_is_said_to(capsys):
     assert lines["growth/features/bars/memory"]["ok"]
 
 
+@pytest.mark.scale
 def test_every_stage_of_a_toy_market_is_measured_and_costs_something(tmp_path):
     found = [*market_stages("bars", 2, 300), *market_stages("bars", 2, 600)]
     assert [each.stage for each in found] == [*MARKET_STAGES] * 2
