@@ -135,35 +135,50 @@ def fit(
         The model with the weights of its best epoch.
     """
     training_config.refuse_world(world_size())
-    if training_config.devices > 1 and not launched():
-        history = _in_processes(panel, train_rows, validation_rows, model_config, training_config, checkpoints, report)
-    else:
-        history = _here(panel, train_rows, validation_rows, model_config, training_config, checkpoints, report)
+    task = _Task(panel, train_rows, validation_rows, model_config, training_config)
+    train = _in_processes if training_config.devices > 1 and not launched() else _here
+    history = train(task, checkpoints, report)
     module = LEMTraining(LEM(model_config), training_config)
     module.load_state_dict(torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"])
     windows_seen = len(history) * training_config.batches_per_epoch * training_config.batch_size
     return Fit(module.model.eval(), history, windows_seen)
 
 
-def _here(
-    panel: MarketPanel,
-    train_rows: Tensor,
-    validation_rows: Tensor,
-    model_config: LEMConfig,
-    training_config: TrainingConfig,
-    checkpoints: Path,
-    report: Report | None,
-) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class _Task:
+    """What is to be fitted, and how; the arguments of :func:`fit`."""
+
+    panel: MarketPanel
+    train_rows: Tensor
+    validation_rows: Tensor
+    model: LEMConfig
+    training: TrainingConfig
+
+    def write(self, file: Path) -> None:
+        plain = {"panel": vars(self.panel), "model": self.model.to_dict(), "training": asdict(self.training)}
+        torch.save(vars(self) | plain, file)
+
+    @classmethod
+    def read(cls, file: Path) -> "_Task":
+        # Mapped, not read: all processes of a machine share one copy of the bars.
+        parts = torch.load(file, mmap=True, weights_only=True)
+        panel, model = MarketPanel(**parts["panel"]), LEMConfig.from_dict(parts["model"])
+        training = TrainingConfig(**parts["training"])
+        return cls(panel, parts["train_rows"], parts["validation_rows"], model, training)
+
+
+def _here(task: _Task, checkpoints: Path, report: Report | None) -> list[dict[str, float]]:
     """Train in this process, one of several where it was launched so; the metrics of each epoch."""
-    lightning.seed_everything(training_config.seed, verbose=False)
-    module = LEMTraining(LEM(model_config), training_config)
-    if training_config.compile:
+    training = task.training
+    lightning.seed_everything(training.seed, verbose=False)
+    module = LEMTraining(LEM(task.model), training)
+    if training.compile:
         module.model.compile()
     history = _History(report)
     best = ModelCheckpoint(checkpoints, "best", monitor="validation_loss", enable_version_counter=False)
     # `save_last` would save only what is best: an epoch that is not would be trained again.
     latest = ModelCheckpoint(checkpoints, "last", monitor=None, enable_version_counter=False)
-    with _quiet(), _threads(training_config.threads):
+    with _quiet(), _threads(training.threads):
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=on_this_machine(),
@@ -171,43 +186,28 @@ def _here(
             strategy="ddp" if world_size() > 1 else "auto",
             plugins=[TorchElasticEnvironment()] if launched() else None,
             use_distributed_sampler=False,  # windows are shared out before
-            precision=training_config.precision,
-            max_epochs=training_config.max_epochs,
-            gradient_clip_val=training_config.gradient_clip,
+            precision=training.precision,
+            max_epochs=training.max_epochs,
+            gradient_clip_val=training.gradient_clip,
             deterministic=True,
-            callbacks=[history, EarlyStopping("validation_loss", patience=training_config.patience), best, latest],
+            callbacks=[history, EarlyStopping("validation_loss", patience=training.patience), best, latest],
             reload_dataloaders_every_n_epochs=1,
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        data = OrderWindows(panel, train_rows, validation_rows, model_config, training_config)
+        data = OrderWindows(task.panel, task.train_rows, task.validation_rows, task.model, training)
         last = checkpoints / "last.ckpt"
         trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     return history.epochs
 
 
-def _in_processes(
-    panel: MarketPanel,
-    train_rows: Tensor,
-    validation_rows: Tensor,
-    model_config: LEMConfig,
-    training_config: TrainingConfig,
-    checkpoints: Path,
-    report: Report | None,
-) -> list[dict[str, float]]:
+def _in_processes(task: _Task, checkpoints: Path, report: Report | None) -> list[dict[str, float]]:
     """Train in several processes of this machine, which find in a file what they are to fit."""
     checkpoints.mkdir(parents=True, exist_ok=True)
-    task = {
-        "panel": vars(panel),
-        "train_rows": train_rows,
-        "validation_rows": validation_rows,
-        "model": model_config.to_dict(),
-        "training": asdict(training_config),
-    }
-    torch.save(task, checkpoints / TASK)
-    found = in_processes(_rank, (checkpoints,), training_config.devices, report)
+    task.write(checkpoints / TASK)
+    found = in_processes(_rank, (checkpoints,), task.training.devices, report)
     (checkpoints / TASK).unlink()
     if isinstance(found, FloatingPointError):
         raise found
@@ -216,18 +216,8 @@ def _in_processes(
 
 
 def _rank(checkpoints: Path, report: Report | None) -> list[dict[str, float]] | FloatingPointError:
-    # Mapped, not read: all processes of a machine share one copy of the bars.
-    task = torch.load(checkpoints / TASK, mmap=True, weights_only=True)
     try:
-        return _here(
-            MarketPanel(**task["panel"]),
-            task["train_rows"],
-            task["validation_rows"],
-            LEMConfig.from_dict(task["model"]),
-            TrainingConfig(**task["training"]),
-            checkpoints,
-            report,
-        )
+        return _here(_Task.read(checkpoints / TASK), checkpoints, report)
     except FloatingPointError as error:  # in all of them, and it would be the same again: no case for a restart
         return error
 
