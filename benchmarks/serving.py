@@ -53,12 +53,12 @@ def register(model: LEM, example: OrderBatch, home: Path) -> Tracking:
 
 
 @contextmanager
-def served(tracking: Tracking, workers: int = 1) -> Iterator[Server]:
-    """``mlflow models serve`` on a free port, in a process group of its own."""
+def served(tracking: Tracking, workers: int = 1, model: str = f"{NAME}@{CHALLENGER}") -> Iterator[Server]:
+    """``mlflow models serve`` of a version, such as ``lem-crypto@champion``, on a free port, in a process group."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}@{CHALLENGER}"]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{model}"]
     options = ["-p", str(port), "--workers", str(workers), "--env-manager", "local"]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking.uri, "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -197,14 +197,13 @@ def files(folder: Path) -> int:
 
 def contents(warehouse: "Warehouse") -> dict[str, pa.Table]:
     """Tables of bars and what follows from them, in an order of their own, without when something was seen."""
+    from lem_pipeline.storage import tables_in
+
     with warehouse.connection() as connection:
-        tables = connection.execute(
-            "select table_schema || '.' || table_name from information_schema.tables order by all"
-        ).fetchall()
         return {
             table: connection.sql(
                 f"select columns(lambda c: c not in ('fetched_at', 'seen_at')) from {table} order by all"  # noqa: S608
             ).to_arrow_table()
-            for (table,) in tables
+            for table in tables_in(connection)
             if not table.startswith(GROWS)
         }

@@ -7,6 +7,11 @@ from shutil import rmtree
 KEPT_DAYS = 7.0
 
 
+def checkpoints_of(home: Path, name: str, mark: str) -> Path:
+    """Where a training that is under way, or waits to be judged, keeps its checkpoints."""
+    return home / "checkpoints" / f"{name}-{mark}"
+
+
 def clear_abandoned(folder: Path, kept_days: float = KEPT_DAYS) -> list[str]:
     """Delete the checkpoints of trainings that were cut short and not taken up again; names of what is gone.
 

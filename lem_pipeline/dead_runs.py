@@ -22,9 +22,11 @@ def alive(instance: dg.DagsterInstance) -> Iterator[dict[str, str]]:
     folder.mkdir(exist_ok=True)
     bury(instance, folder)
     mark = uuid4().hex
-    with FileLock(folder / mark):
-        yield {ALIVE_TAG: mark}
-    (folder / mark).unlink(missing_ok=True)
+    try:
+        with FileLock(folder / mark):
+            yield {ALIVE_TAG: mark}
+    finally:
+        (folder / mark).unlink(missing_ok=True)
 
 
 def bury(instance: dg.DagsterInstance, folder: Path) -> None:

@@ -136,11 +136,11 @@ def warehouse_lock(chosen: Settings) -> Finding:
         mend = "wait for the run, or cancel it in the Dagster UI"
         return Finding("warehouse", "doubt", f"a run is writing {path}", mend)
     try:
-        size = Warehouse(path=str(path), patience_s=1).read("select count(*) as n from information_schema.tables")
+        tables = Warehouse(path=str(path), patience_s=1).tables()
     except LemError as error:
         mend = "close the program that has it open, or restore the file from a backup (docs/operations.md)"
         return Finding("warehouse", "wrong", str(error), mend)
-    return Finding("warehouse", "ok", f"{path}, {size['n'][0]} tables, nobody has it open")
+    return Finding("warehouse", "ok", f"{path}, {len(tables)} tables, nobody has it open")
 
 
 def _lake(lake: Warehouse) -> Finding:

@@ -7,31 +7,13 @@ machines see the same home and the same warehouse.
 import argparse
 import os
 from dataclasses import replace
-from pathlib import Path
 
-from lem_models.config import LEMConfig
+from lem_pipeline.checkpoints import checkpoints_of
 from lem_pipeline.errors import LemError
 from lem_pipeline.panel import read_panel
-from lem_pipeline.settings import Settings, settings
+from lem_pipeline.settings import settings
 from lem_pipeline.stores import warehouse_of
 from lem_pipeline.tracking import fingerprint
-
-
-def checkpoints_of(home: Path, name: str, mark: str) -> Path:
-    """Where a training that is under way, or waits to be judged, keeps its checkpoints."""
-    return home / "checkpoints" / f"{name}-{mark}"
-
-
-def shape_of(name: str, chosen: Settings) -> LEMConfig:
-    """The shape of a model, or of a rival, before its features are known.
-
-    Raises:
-        LemError: The settings name no such model.
-    """
-    if name not in chosen.registered:
-        raise LemError(f"{name} is no model of the settings; they are {', '.join(chosen.registered)}")
-    rival = chosen.rivals.get(name)
-    return replace(chosen.model, recurrence=rival.recurrence) if rival else chosen.model
 
 
 def main() -> None:
@@ -49,7 +31,7 @@ def main() -> None:
 
     try:
         chosen = settings()
-        shape = shape_of(asked.model, chosen)
+        shape = chosen.shape_of(asked.model)
         data = read_panel(warehouse_of(chosen), chosen.registered[asked.model])
         config = replace(shape, features=data.features)
         mark = fingerprint(data.snapshot, config, chosen.training)

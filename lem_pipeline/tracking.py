@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lem_models.orders import OrderBatch
 
 CHALLENGER, CHAMPION = "challenger", "champion"
+_ready = set[str]()  # addresses of stores that have their tables
 UNCHOSEN = {"snapshot", "seed", "features", "devices"}  # parameters of a run that nobody tunes
 
 
@@ -72,9 +73,11 @@ class Tracking(dg.ConfigurableResource):
         Path(self.home).mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
-        with self._turn():  # the first client and its first question make the store's tables
-            client = mlflow.MlflowClient(self.uri, self.uri)
-            client.search_experiments(max_results=1)
+        client = mlflow.MlflowClient(self.uri, self.uri)
+        if self.uri not in _ready:
+            with self._turn():  # the first question makes the store's tables
+                client.search_experiments(max_results=1)
+            _ready.add(self.uri)
         return client
 
     def _turn(self) -> FileLock:

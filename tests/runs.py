@@ -20,7 +20,7 @@ from lem_pipeline.sources.base import BarSource
 from lem_pipeline.sources.ccxt import CcxtBars
 from lem_pipeline.sources.simulated import SimulatedBars
 from lem_pipeline.sources.yfinance import YFinanceBars
-from lem_pipeline.storage import Warehouse
+from lem_pipeline.storage import Warehouse, tables_in
 
 PROFILE = """
 home = "unused"
@@ -112,12 +112,9 @@ def started(folder: Path, *args: object, **options: object) -> BaseProcess:
 def contents(warehouse: Warehouse) -> dict[str, pa.Table]:
     """Every table, in an order of its own, without the columns that say when something was seen."""
     with warehouse.connection() as connection:
-        tables = connection.execute(
-            "select table_schema || '.' || table_name from information_schema.tables order by all"
-        ).fetchall()
         return {
             table: connection.sql(
                 f"select columns(lambda c: c not in ('fetched_at', 'seen_at')) from {table} order by all"
             ).to_arrow_table()
-            for (table,) in tables
+            for table in tables_in(connection)
         }

@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-import socket as sockets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,15 +17,14 @@ from urllib.request import urlopen
 import psycopg2
 import pytest
 import yaml
+from servers import REPOSITORY, STARTS_S, free_port
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 OVERLAY = Path(sys.prefix) / "lake"  # the newest DuckDB that DuckLake has wheels for; `make test` installs it
 RCLONE = Path(sys.prefix) / "bin" / "rclone"
-REPOSITORY = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 BUCKET = "lem"
 DATABASES = ("lake", "dagster", "mlflow")
-STARTS_S = 120
 
 needs_the_overlay = pytest.mark.skipif(
     not (OVERLAY / "duckdb").is_dir(), reason=f"no DuckDB with DuckLake in {OVERLAY}; make test installs it"
@@ -171,10 +169,3 @@ def end(process: subprocess.Popen) -> None:
             process.wait(20)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             continue
-
-
-def free_port() -> int:
-    """A port of this computer that nobody listens on."""
-    with sockets.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

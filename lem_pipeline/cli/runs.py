@@ -2,7 +2,7 @@
 
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,15 +24,7 @@ def run(profile: Profile = "demo", verbose: Verbose = False) -> None:
 
     Example: lem run --profile archive
     """
-    prepare(profile)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # progress is worth reading as it happens, in a file as well
-    from lem_pipeline.main_job import run_main_job
-
-    with refusals():
-        failure = run_main_job(verbose)
-    if failure:
-        fail(failure)
+    _execute("main", profile, verbose)
 
 
 def sweep(profile: Profile = "demo", verbose: Verbose = False) -> None:
@@ -40,13 +32,18 @@ def sweep(profile: Profile = "demo", verbose: Verbose = False) -> None:
 
     Example: lem sweep --profile archive
     """
+    _execute("sweep", profile, verbose)
+
+
+def _execute(job: Literal["main", "sweep"], profile: str, verbose: bool) -> None:
     prepare(profile)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
-    from lem_pipeline.main_job import run_sweep
+        sys.stdout.reconfigure(line_buffering=True)  # progress is worth reading as it happens, in a file as well
+    from lem_pipeline.main_job import run_main_job, run_sweep
 
+    run = {"main": run_main_job, "sweep": run_sweep}[job]
     with refusals():
-        failure = run_sweep(verbose)
+        failure = run(verbose)
     if failure:
         fail(failure)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from lem_models.config import LEMConfig, Recurrence
-from lem_pipeline.checkpoints import clear_abandoned
+from lem_models.config import LEMConfig
+from lem_pipeline.checkpoints import checkpoints_of, clear_abandoned
 from lem_pipeline.defs.links import dagster_tags, mlflow_pages, with_note
 from lem_pipeline.engine import training_tags, tried_again
 from lem_pipeline.failures import explained
@@ -32,10 +32,9 @@ def model_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["models", name.replace("-", "_")])
 
 
-def model_asset(name: str, asset_classes: Sequence[str], recurrence: Recurrence | None = None) -> dg.AssetsDefinition:
-    """The asset that trains and registers one model, of the recurrence given or that of the settings."""
-    chosen = settings().model
-    shape = replace(chosen, recurrence=recurrence or chosen.recurrence)
+def model_asset(name: str, asset_classes: Sequence[str]) -> dg.AssetsDefinition:
+    """The asset that trains and registers one model, or a rival."""
+    shape = settings().shape_of(name)
 
     @dg.asset(
         key=model_key(name),
@@ -78,7 +77,6 @@ def _train(
     tracking: Tracking,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     from lem_models.training import fit
-    from lem_pipeline.fit_on_nodes import checkpoints_of
     from lem_pipeline.gates import evidence_of, pass_gates
     from lem_pipeline.panel import read_panel
     from lem_pipeline.quality import as_image
@@ -163,9 +161,4 @@ def _metadata(name: str, version: Any, tracking: Tracking, facts: dict[str, Any]
 @dg.definitions
 def models() -> dg.Definitions:
     """The models of the settings, and their rivals."""
-    chosen = settings()
-    own = [model_asset(name, classes) for name, classes in chosen.models.items()]
-    rivals = [
-        model_asset(name, chosen.models[rival.rival_of], rival.recurrence) for name, rival in chosen.rivals.items()
-    ]
-    return dg.Definitions(assets=[*own, *rivals])
+    return dg.Definitions(assets=[model_asset(name, classes) for name, classes in settings().registered.items()])

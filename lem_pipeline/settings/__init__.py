@@ -6,6 +6,7 @@ overridden as ``LEM_TRAINING__MAX_EPOCHS=20``.
 
 import os
 import tomllib
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -164,6 +165,17 @@ class Settings(BaseSettings):
     def registered(self) -> dict[str, list[Literal["crypto", "dow"]]]:
         """Models and their rivals, with the asset classes that each trades."""
         return {**self.models, **{name: self.models[rival.rival_of] for name, rival in self.rivals.items()}}
+
+    def shape_of(self, name: str) -> ModelSettings:
+        """The shape of a model, or of a rival, before its features are known.
+
+        Raises:
+            ConfigurationError: The settings name no such model.
+        """
+        if name not in self.registered:
+            raise ConfigurationError(f"{name} is no model of the settings; they are {', '.join(self.registered)}")
+        rival = self.rivals.get(name)
+        return replace(self.model, recurrence=rival.recurrence) if rival else self.model
 
     @property
     def simulated(self) -> bool:

@@ -14,10 +14,11 @@ import duckdb
 import mlflow
 import numpy as np
 import pytest
-from servers import REPOSITORY, STARTS_S, free_port
-from servers import served as served_by
-from tenacity import Retrying, stop_after_delay, wait_fixed
+from servers import REPOSITORY
 from written import places_of
+
+from benchmarks.serving import served as model_server
+from lem_pipeline.tracking import Tracking
 
 pytestmark = pytest.mark.slow
 
@@ -284,17 +285,8 @@ def test_the_served_model_is_blind_to_the_bar_it_trades_in_and_later_ones(
 @pytest.fixture
 def served(first_run: subprocess.CompletedProcess[str], home: Path) -> Iterator[str]:
     """The champion behind MLflow's own server."""
-    port = free_port()
-    command = ["models", "serve", "-m", "models:/lem-crypto@champion", "-p", str(port), "--env-manager", "local"]
-    environment = {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    with served_by("mlflow", command, home / "serve.log", environment):
-        for attempt in Retrying(wait=wait_fixed(0.3), stop=stop_after_delay(STARTS_S)):
-            with attempt:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping")
-        yield f"http://127.0.0.1:{port}/invocations"
+    with model_server(Tracking(home=str(home)), model="lem-crypto@champion") as server:
+        yield f"{server.url}/invocations"
 
 
 def asked(address: str, arrays: dict[str, np.ndarray]) -> tuple[int, dict]:
